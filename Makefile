@@ -1,0 +1,141 @@
+# `make help` lists the targets. Needs: Rust, CPython 3.10-3.13 with headers, gcc, make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= $(CURDIR)/.venv
+JOBS ?= 2
+BIN := $(VENV)/bin
+VENV_PYTHON := $(BIN)/python
+# pyo3 is built against the interpreter of the venv, by whichever tool starts cargo.
+export PYO3_PYTHON := $(VENV_PYTHON)
+PYTEST := $(VENV_PYTHON) -m pytest
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: all
+all: lint test demo ## Lints, tests and the demo
+
+# --- environment ---------------------------------------------------------------------------------
+
+REQUIREMENTS := requirements/build.txt requirements/lint.txt requirements/test.txt
+
+.PHONY: venv
+venv: $(VENV)/.ready ## Create .venv with the build and test packages
+
+$(VENV)/.ready: $(REQUIREMENTS)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV_PYTHON) -m pip install -q --disable-pip-version-check \
+	    -r requirements/build.txt -r requirements/lint.txt -r requirements/test.txt
+	touch $@
+
+# The peers of the benchmarks are not needed to test.
+$(VENV)/.ready-bench: $(VENV)/.ready requirements/bench.txt
+	$(VENV_PYTHON) -m pip install -q --disable-pip-version-check -r requirements/bench.txt
+	touch $@
+
+$(VENV)/.ready-wheels: $(VENV)/.ready requirements/wheels.txt
+	$(VENV_PYTHON) -m pip install -q --disable-pip-version-check -r requirements/wheels.txt
+	touch $@
+
+.PHONY: develop
+develop: venv ## Build the extension module and install it into .venv
+	VIRTUAL_ENV=$(VENV) $(BIN)/maturin develop --release --quiet
+
+# --- checks --------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: venv ## Formatting and lints, Rust and Python
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --all-targets --features python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: test
+test: test-rust test-python ## The tests of the core and of the Python package, on both drivers
+
+.PHONY: test-outside
+test-outside: test-eventlet evtop-test ## Eventlet's own suite, and evtop against real processes
+
+.PHONY: test-rust
+test-rust: ## Rust tests of the core and of evtop
+	if cargo nextest --version >/dev/null 2>&1; \
+	then cargo nextest run --workspace --no-tests=pass && cargo test --workspace --doc; \
+	else cargo test --workspace; fi
+
+.PHONY: test-python
+# What fails beside others on a busy machine is run once more alone; it counts if it fails again.
+test-python: develop ## Python tests, each hub test on epolls and on both drivers
+	$(PYTEST) -n $(JOBS) tests/python || $(PYTEST) --last-failed --last-failed-no-failures none tests/python
+
+.PHONY: test-eventlet
+test-eventlet: develop ## Eventlet's own test-suite: nothing fails that passes on its own hubs
+	$(VENV_PYTHON) tests/suites/eventlet_suite.py --jobs $(JOBS) --reference epolls
+
+# evtop is tested from outside on every kind of hub, which needs packages that the hub's own tests do not.
+EVTOP_VENV ?= $(CURDIR)/.venv-evtop
+$(EVTOP_VENV)/.ready: requirements/evtop.txt
+	$(PYTHON) -m venv $(EVTOP_VENV)
+	$(EVTOP_VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements/evtop.txt
+	touch $@
+
+.PHONY: evtop-build
+evtop-build:
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo build -p evtop
+
+.PHONY: evtop-test
+evtop-test: $(EVTOP_VENV)/.ready evtop-build ## evtop against real processes of every kind of hub
+	$(EVTOP_VENV)/bin/python -m pytest -q -m "not long" tests/evtop || \
+	$(EVTOP_VENV)/bin/python -m pytest -q -m "not long" --last-failed --last-failed-no-failures none tests/evtop
+
+.PHONY: evtop-long
+evtop-long: $(EVTOP_VENV)/.ready evtop-build ## evtop's long runs: false entries, churn, cost
+	$(EVTOP_VENV)/bin/python -m pytest -q -s -m long tests/evtop
+
+# EVTOP_PYTHONS names interpreters that have the packages of requirements/evtop.txt, separated by colons.
+.PHONY: evtop-matrix
+evtop-matrix: $(EVTOP_VENV)/.ready evtop-build ## evtop on several Pythons: make evtop-matrix EVTOP_PYTHONS=a/python:b/python
+	EVTOP_PYTHONS=$(EVTOP_PYTHONS) $(EVTOP_VENV)/bin/python -m pytest -q -m "not long" tests/evtop
+
+.PHONY: suites-asyncio
+suites-asyncio: ## CPython's and uvloop's asyncio tests on both drivers: make suites-asyncio PY=3.12
+	PYTHON=$(PYTHON) tests/suites/run $(PY) --asyncio
+
+.PHONY: suites
+suites: ## The same on another CPython, in a venv of its own: make suites PY=3.12
+	PYTHON=$(PYTHON) tests/suites/run $(PY)
+
+.PHONY: soak
+soak: develop ## Ten minutes of random kill, timeout, close and fork on both drivers
+	$(VENV_PYTHON) -m pytest -q -s --timeout=1800 tests/python/soak -m soak
+
+RUNS ?= 500
+STORM_JOBS ?= 5
+STORM_PYTHON ?= $(VENV_PYTHON)
+.PHONY: storm
+storm: develop ## The kill storm: make storm RUNS=500 STORM_JOBS=5 STORM_PYTHON=.venv-pydebug/bin/python
+	$(VENV_PYTHON) tests/python/storm/run_storms.py --runs $(RUNS) --jobs $(STORM_JOBS) --python $(STORM_PYTHON)
+
+# --- showing it ----------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: develop $(VENV)/.ready-bench ## A WSGI app and a TCP service under load, epolls against uring
+	$(VENV_PYTHON) benches/demo.py
+
+.PHONY: bench
+bench: develop $(VENV)/.ready-bench ## The whole comparison, or a part: ROWS="echo-64x512 wsgi-*" ARGS=--quick
+	$(VENV_PYTHON) benches/run.py $(ARGS) $(ROWS)
+
+.PHONY: wheels
+wheels: $(VENV)/.ready-wheels ## manylinux wheels for every CPython 3.10-3.13 found, each with a smoke test
+	$(VENV_PYTHON) tests/python/packaging/build_wheels.py
+
+.PHONY: clean
+clean: ## Remove what the build made
+	rm -rf target dist .venv .venv-*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Runs the comparison: rows, processes, figures, bars and reports."""

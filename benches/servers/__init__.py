@@ -1,0 +1,1 @@
+"""Servers under test, one process each."""

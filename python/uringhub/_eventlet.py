@@ -1,0 +1,179 @@
+"""Puts the native operations behind eventlet's own names, once in a process.
+
+Functions keep their identity and get new code (``__code__``), so that names bound before the hub was chosen
+(``from eventlet import sleep``) are served too. Methods are replaced on the class. On a thread whose hub is
+not one of ours every one of them runs eventlet's own code.
+
+Source: eventlet 0.41.
+"""
+
+import importlib.machinery
+import ssl
+import sys
+import types
+
+from eventlet import debug, greenthread, hubs, patcher
+from eventlet.greenio import base as greenio
+from eventlet.support import greenlets
+
+from uringhub import _native, _primitives
+
+_installed = False
+
+
+def install():
+    """Patch eventlet; without effect when that is done already."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    _native.set_originals(
+        {
+            "greenlet": greenlets.greenlet,
+            "GreenThread": greenthread.GreenThread,
+            "IOClosed": hubs.IOClosed,
+            "sleep": _recode(greenthread.sleep, _sleep),
+            "trampoline": _recode(hubs.trampoline, _trampoline),
+            "GreenSocket": greenio.GreenSocket,
+            **_native.bind_socket(greenio.GreenSocket),
+        }
+    )
+    _recode(hubs.use_hub, _use_hub)
+    _recode(hubs.notify_opened, _notify_opened)
+    _recode(debug.hub_prevent_multiple_readers, _hub_prevent_multiple_readers)
+    _watch_closes()
+    _primitives.install(_recode)
+    _on_import("eventlet.asyncio", _patch_eventlet_asyncio)
+    _on_import("eventlet.wsgi", _patch_eventlet_wsgi)
+
+
+def _recode(function, replacement):
+    """Give ``function`` the body of ``replacement``; returns the function as it was."""
+    if not isinstance(function, types.FunctionType):
+        return function  # Somebody has put his own callable there, and it goes on being called.
+    original = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    original.__kwdefaults__ = function.__kwdefaults__
+    function.__globals__[f"_uringhub_{function.__name__}"] = original
+    function.__globals__["_uringhub"] = _native
+    function.__code__ = replacement.__code__.replace(co_name=function.__code__.co_name)
+    return original
+
+
+# The bodies below run in the globals of the module whose function they replace: `_uringhub` is the native
+# module there, `_uringhub_<name>` the original. Names and defaults of the parameters are eventlet's.
+
+
+def _sleep(seconds=0):
+    return _uringhub.sleep(seconds)  # noqa: F821
+
+
+def _trampoline(fd, read=None, write=None, timeout=None, timeout_exc=None, mark_as_closed=None):
+    return _uringhub.trampoline(fd, read, write, timeout, timeout_exc, mark_as_closed)  # noqa: F821
+
+
+def _use_hub(mod=None):
+    _uringhub.leave_hub()  # noqa: F821
+    return _uringhub_use_hub(mod)  # noqa: F821
+
+
+def _notify_opened(fd):
+    if not _uringhub.reopened(fd):  # noqa: F821
+        _uringhub_notify_opened(fd)  # noqa: F821
+
+
+def _hub_prevent_multiple_readers(state=True):
+    from eventlet.hubs import hub
+
+    hub.g_prevent_multiple_readers = state
+
+
+def _spawn_for_awaitable(coroutine):
+    _uringhub_start_loop()  # noqa: F821
+    return _uringhub_spawn_for_awaitable(coroutine)  # noqa: F821
+
+
+def _start_loop():
+    hub = hubs.get_hub()
+    if isinstance(hub, _native.Core):
+        _ = hub.loop
+
+
+def _patch_eventlet_asyncio(module):
+    """Have the hub's loop running before ``spawn_for_awaitable`` asks for the running loop."""
+    module._uringhub_start_loop = _start_loop
+    _recode(module.spawn_for_awaitable, _spawn_for_awaitable)
+
+
+def _patch_eventlet_wsgi(module):
+    from uringhub import _wsgi
+
+    _wsgi.patch(module)
+
+
+class _PatchingLoader:
+    """Loads a module as its own loader does, then patches it."""
+
+    def __init__(self, loader, patch):
+        self._loader = loader
+        self._patch = patch
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._patch(module)
+
+
+class _PatchingFinder:
+    def __init__(self, name, patch):
+        self._name = name
+        self._patch = patch
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self._name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = _PatchingLoader(spec.loader, self._patch)
+        return spec
+
+
+def _on_import(name, patch):
+    """Call ``patch(module)`` when the module is imported, or now if it is already."""
+    if name in sys.modules:
+        patch(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _PatchingFinder(name, patch))
+
+
+def _watch_closes():
+    """Have the hub cancel what is in flight on a socket before its descriptor is closed.
+
+    With an operation in flight the kernel keeps the file, so that close would send no FIN. The hook is on
+    the method through which every close of a Python socket goes: its own, a file's made from it, ``with``.
+    """
+    classes = {patcher.original("socket").socket}
+    classes.update(cls for cls in ssl.SSLSocket.__mro__ if cls.__module__ == "socket")
+    for cls in classes:
+        _hook_close(cls)
+
+
+def _hook_close(cls):
+    original = cls.__dict__.get("_real_close")
+    if original is None or hasattr(original, "uringhub"):
+        return
+
+    def _real_close(self, *args, **kwargs):
+        _native.closing(self.fileno())
+        return original(self, *args, **kwargs)
+
+    _real_close.uringhub = True
+    cls._real_close = _real_close

@@ -1,0 +1,291 @@
+"""The asyncio loop: ``uringhub.new_event_loop()``, ``uringhub.run()``, ``uringhub.EventLoopPolicy``.
+
+Scheduling, waiting, descriptors and socket transports are native (``uringhub._native.LoopCore``). What is
+left (connecting, servers, signals, pipes, sendfile, TLS) is inherited from the running Python's own Unix
+loop, so that it does what this Python's documentation says.
+
+Source: CPython, ``asyncio/base_events.py``, ``selector_events.py``, ``unix_events.py``.
+"""
+
+import asyncio
+import selectors
+import sys
+import threading
+from asyncio import base_events, events, selector_events, sslproto
+
+from uringhub import _native, handles, processes
+from uringhub.transports import DatagramTransport, StreamTransport
+
+_current_thread = threading.get_ident
+_main_thread = threading.main_thread
+
+
+class Registrations:
+    """What a selector would say of the loop's descriptors, for those who look at ``loop._selector``."""
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def get_key(self, fileobj):
+        """The registration of a descriptor.
+
+        :raises KeyError: nobody watches it.
+        """
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        reader, writer = self._loop._watchers(fd)
+        mask = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
+        if not mask:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return selectors.SelectorKey(fileobj, fd, mask, (reader or None, writer or None))
+
+    def close(self):
+        """Nothing is held."""
+        self._loop = None
+
+
+class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
+    """An asyncio event loop on io_uring completions, or on epoll where io_uring cannot be had.
+
+    :raises ValueError: ``URINGHUB_DRIVER`` is none of auto, uring, epoll.
+    :raises OSError: the driver that was asked for cannot be had; the message names cause and remedy.
+    """
+
+    def __init__(self):
+        super().__init__(Registrations(self))
+
+    # Running ----------------------------------------------------------------------------------------------
+
+    def run_forever(self):
+        """Run until :meth:`stop`."""
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        outer_loop = events._get_running_loop()
+        outer_hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = _current_thread()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._enter()
+            if self._has_own_turn():
+                self._run_once()
+                while not self._stopping:
+                    self._run_once()
+            else:
+                self._run_turns()
+        finally:
+            self._stopping = False
+            self._thread_id = None
+            # A worker thread may end: nothing of the loop is left in the kernel under its name.
+            self._leave(threading.current_thread() is not _main_thread())
+            events._set_running_loop(outer_loop if outer_loop is not self else None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*outer_hooks)
+
+    def _has_own_turn(self):
+        """Whether somebody has put a ``_run_once`` of his own in place, to watch or to drive the turns."""
+        return "_run_once" in self.__dict__ or type(self)._run_once is not _native.LoopCore._run_once
+
+    def close(self):
+        """Give up the driver and all that is scheduled; the loop must not be running."""
+        super().close()
+        self._close()
+
+    @property
+    def _ready(self):
+        return self._ready_handles()
+
+    @_ready.setter
+    def _ready(self, _handles):
+        """The base class makes its own queue; there is no use for it."""
+
+    @property
+    def _scheduled(self):
+        return sorted(self._scheduled_handles(), key=lambda handle: handle._when)
+
+    @_scheduled.setter
+    def _scheduled(self, _handles):
+        """The base class makes its own heap; there is no use for it."""
+
+    # Debug mode -------------------------------------------------------------------------------------------
+
+    def _make_in_debug(self, method, callback, args, context):
+        if method == "call_soon":
+            self._check_thread()
+        if method != "add_reader":
+            self._check_callback(callback, method)
+        handle = handles.Handle(callback, args, self, context)
+        _trim(handle)
+        return handle
+
+    def _make_timer_in_debug(self, when, callback, args, context):
+        self._check_thread()
+        self._check_callback(callback, "call_at")
+        timer = handles.TimerHandle(when, callback, args, self, context)
+        _trim(timer)
+        timer._scheduled = True
+        return timer
+
+    def _run_in_debug(self, handle):
+        try:
+            self._current_handle = handle
+            begin = self.time()
+            handle._run()
+            duration = self.time() - begin
+            if duration >= self.slow_callback_duration:
+                base_events.logger.warning(
+                    "Executing %s took %.3f seconds", base_events._format_handle(handle), duration
+                )
+        finally:
+            self._current_handle = None
+
+    # Transports -------------------------------------------------------------------------------------------
+
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        **timeouts,
+    ):
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        StreamTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
+        return ssl_protocol._app_transport
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    async def _make_subprocess_transport(
+        self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs
+    ):
+        transport = processes.SubprocessTransport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
+        await transport.started()
+        return transport
+
+    def _create_task_of_base(self, coro, **kwargs):
+        task = asyncio.SelectorEventLoop.create_task(self, coro, **kwargs)
+        if self._task_factory is None:
+            _trim(task)
+        return task
+
+    # Sockets ----------------------------------------------------------------------------------------------
+
+    def _check_socket(self, sock):
+        base_events._check_ssl_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        fd = sock.fileno()
+        if fd in self._transports.data:
+            self._ensure_fd_no_transport(sock)
+        return fd
+
+    async def sock_recv(self, sock, n):
+        """Receive at most ``n`` bytes; empty at the end of the stream."""
+        data = self._recv(sock, n)
+        if type(data) is bytes:
+            return data
+        try:
+            return await data
+        except BaseException:
+            self._forget(data)
+            raise
+
+    async def sock_recv_into(self, sock, buf):
+        """Receive into ``buf``; returns how many bytes it got."""
+        count = self._recv_into(sock, buf)
+        if type(count) is int:
+            return count
+        try:
+            return await count
+        except BaseException:
+            self._forget(count)
+            raise
+
+    async def sock_sendall(self, sock, data):
+        """Send all of ``data``."""
+        sent = self._sendall(sock, data)
+        if sent is None:
+            return None
+        try:
+            return await sent
+        except BaseException:
+            self._forget(sent)
+            raise
+
+
+def _trim(made):
+    """The last frame of where a handle or task was made is ours."""
+    if made._source_traceback:
+        del made._source_traceback[-1]
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """A new loop; it becomes nobody's current loop by itself."""
+    return Loop()
+
+
+class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+    """Makes this package's loops: ``asyncio.set_event_loop_policy(uringhub.EventLoopPolicy())``."""
+
+    def _loop_factory(self):
+        return new_event_loop()
+
+
+def install() -> None:
+    """Make all loops of this process this package's, where the policy decides."""
+    asyncio.set_event_loop_policy(EventLoopPolicy())
+
+
+def run(main, *, debug=None, loop_factory=new_event_loop):
+    """Run a coroutine on a new loop and return its result, as :func:`asyncio.run` does.
+
+    :raises RuntimeError: a loop is running in this thread already.
+    """
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+            return runner.run(main)
+    return _run_without_runner(main, debug, loop_factory)
+
+
+def _run_without_runner(main, debug, loop_factory):
+    """Python 3.10 has no ``asyncio.Runner``."""
+    if events._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    loop = loop_factory()
+    try:
+        asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            asyncio.runners._cancel_all_tasks(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+# Imported for its place in the class hierarchy only.
+_ = selector_events

@@ -1,0 +1,143 @@
+"""Transports of sockets: the stock ones, with receiving and sending at once done natively.
+
+Source: CPython, ``asyncio/selector_events.py``.
+"""
+
+import socket
+from asyncio import protocols, selector_events
+
+from uringhub import _native
+
+_StockStream = selector_events._SelectorSocketTransport
+_StockDatagram = selector_events._SelectorDatagramTransport
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+class StreamTransport(_StockStream):
+    """A connected stream socket.
+
+    While nothing waits to be sent, ``write`` sends at once without entering Python code. What comes is
+    received by one multishot operation. Everything else is the stock transport of this Python.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
+        self._stream = _native.Stream(loop, sock.fileno())
+        super().__init__(loop, sock, protocol, waiter, extra, server)
+        if sock.proto == 0 and sock.family in _INTERNET:
+            # socket.socket() leaves the protocol to the kernel, and the stock transport wants it named.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._update()
+
+    def set_protocol(self, protocol):
+        """Give what comes from now on to another protocol."""
+        super().set_protocol(protocol)
+        self._stream.set_entry(*self._entry())
+
+    def _entry(self):
+        """What the native side calls."""
+        protocol = self._protocol
+        if isinstance(protocol, protocols.BufferedProtocol):
+            return protocol, True
+        data_received = getattr(protocol, "data_received", None)
+        if data_received is None and hasattr(protocol, "get_buffer"):
+            # By its methods a buffered protocol, though not by its class.
+            return protocol, True
+        return data_received, False
+
+    def _add_reader(self, _fd, _callback, *_args):
+        if self.is_reading():
+            self._stream.start(self, *self._entry())
+
+    # Sending ----------------------------------------------------------------------------------------------
+
+    def _update(self):
+        """Tells the native side whether a write may be sent at once."""
+        self._stream.direct = not (
+            self._buffer or self._eof or self._conn_lost or self._closing or self._empty_waiter is not None
+        )
+
+    def _write_slowly(self, data):
+        super().write(data)
+        self._update()
+
+    def _write_rest(self, data, sent):
+        """The socket took only ``sent`` bytes: the rest waits until it takes more."""
+        self._loop._add_writer(self._sock_fd, self._write_ready)
+        if isinstance(self._buffer, bytearray):
+            self._buffer += memoryview(data)[sent:]
+        else:
+            self._buffer.append(memoryview(data)[sent:])
+        self._stream.direct = False
+        self._maybe_pause_protocol()
+
+    def writelines(self, list_of_data):
+        """Write several pieces."""
+        super().writelines(list_of_data)
+        self._update()
+
+    def write_eof(self):
+        """Close the sending half once everything is sent."""
+        super().write_eof()
+        self._update()
+
+    def _write_ready(self):
+        super()._write_ready()
+        self._update()
+
+    def _make_empty_waiter(self):
+        waiter = super()._make_empty_waiter()
+        self._update()
+        return waiter
+
+    def _reset_empty_waiter(self):
+        super()._reset_empty_waiter()
+        self._update()
+
+    # Closing ----------------------------------------------------------------------------------------------
+
+    def close(self):
+        """Close once everything is sent."""
+        super().close()
+        self._update()
+
+    def _force_close(self, exc):
+        super()._force_close(exc)
+        self._update()
+
+    def _call_connection_lost(self, exc):
+        # Nothing may be in flight when the socket is closed, or the peer would see no end.
+        self._stream.detach()
+        super()._call_connection_lost(exc)
+
+    def __del__(self):
+        if self._sock is not None:
+            self._stream.detach()
+        super().__del__()
+
+
+_native.set_stream_class(StreamTransport)
+
+
+class DatagramTransport(_StockDatagram):
+    """A datagram socket."""
+
+    def sendto(self, data, addr=None):
+        """Send a datagram; without an address, to the peer of a connected socket."""
+        if self._sock is None:
+            selector_events.logger.warning("socket.sendto() on a closed transport: the datagram is dropped")
+            return
+        if addr is None and not self._buffer and not self._conn_lost and not self._extra["peername"]:
+            # Connected to a peer without a name (a socket pair), or not at all, which the kernel will say.
+            try:
+                self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._protocol.error_received(error)
+                return
+            else:
+                return
+        super().sendto(data, addr)

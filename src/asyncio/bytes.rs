@@ -1,0 +1,147 @@
+//! Received and sent bytes: non-blocking calls on Python's own memory, with the GIL held.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::proactor::Lease;
+
+// CPython, Include/cpython/bytesobject.h; not in pyo3's bindings.
+unsafe extern "C" {
+    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> libc::c_int;
+}
+
+/// `OSError(errno, strerror)`, of the subclass that belongs to the errno.
+pub fn os_error(errno: i32) -> PyErr {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((errno, text))
+}
+
+/// The error of a system call as Python's.
+pub fn failed(error: &io::Error) -> PyErr {
+    os_error(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Whether a call should be tried again when the descriptor is ready.
+pub fn not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn checked(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Receives what is there, without waiting.
+pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is a live exclusive borrow for the duration of the call, which never blocks.
+    checked(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
+}
+
+/// Sends what fits, without waiting and without SIGPIPE.
+pub fn send_now(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the data is a live borrow for the duration of the call, which never blocks.
+    checked(unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) })
+}
+
+/// What kind of file a descriptor is (`st_mode`).
+pub fn file_mode(fd: RawFd) -> io::Result<libc::mode_t> {
+    // SAFETY: `stat` is plain data for which all-zero is valid.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the out-parameter is a live local of the right type.
+    if unsafe { libc::fstat(fd, &raw mut status) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(status.st_mode)
+}
+
+/// A bytes object of at most `capacity` bytes, filled by `fill`, which returns how many it wrote.
+pub fn bytes_from<'py>(
+    py: Python<'py>,
+    capacity: usize,
+    fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+) -> PyResult<io::Result<Bound<'py, PyBytes>>> {
+    let Ok(size) = ffi::Py_ssize_t::try_from(capacity) else { return Err(PyMemoryError::new_err(())) };
+    if capacity == 0 {
+        return Ok(fill(&mut []).map(|_| PyBytes::new(py, b"")));
+    }
+    // SAFETY: attached; returns a new bytes object that nobody else has seen, or null with an exception.
+    let mut object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size) };
+    if object.is_null() {
+        return Err(PyErr::fetch(py));
+    }
+    // SAFETY: the object owns `capacity` writable bytes, and no one else has a reference. They are
+    // uninitialised; `fill` only writes them, and only the part it wrote is kept.
+    let buffer =
+        unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object).cast::<u8>(), capacity) };
+    let written = match fill(buffer) {
+        Ok(written) => written.min(capacity),
+        Err(error) => {
+            // SAFETY: the only reference, given up here.
+            unsafe { ffi::Py_DECREF(object) };
+            return Ok(Err(error));
+        }
+    };
+    // SAFETY: the refcount is one, as _PyBytes_Resize demands; on failure it frees the object and nulls it.
+    unsafe {
+        if written != capacity && _PyBytes_Resize(&raw mut object, written as ffi::Py_ssize_t) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked()))
+    }
+}
+
+/// The bytes of several leases in one object.
+pub fn join<'py>(py: Python<'py>, leases: &[Lease]) -> PyResult<Bound<'py, PyBytes>> {
+    if let [lease] = leases {
+        return Ok(PyBytes::new(py, lease.bytes()));
+    }
+    let total = leases.iter().map(Lease::len).sum();
+    PyBytes::new_with(py, total, |mut room| {
+        for lease in leases {
+            let (head, tail) = room.split_at_mut(lease.len());
+            head.copy_from_slice(lease.bytes());
+            room = tail;
+        }
+        Ok(())
+    })
+}
+
+/// The bytes of an exported buffer, while the GIL is held and `use_bytes` runs.
+pub fn with_source<T>(
+    _py: Python<'_>,
+    source: &PyUntypedBuffer,
+    use_bytes: impl FnOnce(&[u8]) -> T,
+) -> PyResult<T> {
+    if !source.is_c_contiguous() {
+        return Err(PyTypeError::new_err("a C-contiguous bytes-like object is required"));
+    }
+    if source.len_bytes() == 0 {
+        return Ok(use_bytes(&[]));
+    }
+    // SAFETY: the export pins this many bytes at this address; `use_bytes` runs no Python code.
+    Ok(use_bytes(unsafe { std::slice::from_raw_parts(source.buf_ptr().cast::<u8>(), source.len_bytes()) }))
+}
+
+/// The room of an exported writable buffer, while the GIL is held and `fill` runs.
+pub fn with_target<T>(
+    _py: Python<'_>,
+    target: &PyUntypedBuffer,
+    fill: impl FnOnce(&mut [u8]) -> T,
+) -> PyResult<T> {
+    if target.readonly() || !target.is_c_contiguous() {
+        return Err(PyTypeError::new_err("read-write bytes-like object expected"));
+    }
+    if target.len_bytes() == 0 {
+        return Ok(fill(&mut []));
+    }
+    // SAFETY: as above, and nobody else looks at the bytes until `fill` returns.
+    Ok(fill(unsafe { std::slice::from_raw_parts_mut(target.buf_ptr().cast::<u8>(), target.len_bytes()) }))
+}

@@ -1,0 +1,38 @@
+//! Calling Python in a `contextvars.Context`, as `Context.run` does.
+#![allow(unsafe_code)]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// A copy of the current context.
+pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached; a new reference, or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// Calls `call` with `context` entered; fails without calling if somebody has entered it already.
+pub fn with<'py, T>(context: &Bound<'py, PyAny>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    let py = context.py();
+    // SAFETY: attached, and the object is alive; a wrong type or state is an exception.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let result = call();
+    // SAFETY: entered above on this thread, and `call` leaves the context as it found it. No exception is
+    // set: `call` has returned it as a value.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+        let error = PyErr::fetch(py);
+        return result.and(Err(error));
+    }
+    result
+}
+
+/// `callable(*args)`, by vectorcall where the callable has it.
+pub fn call<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; both are alive, args is a tuple; a new reference, or null with an exception.
+    unsafe {
+        let result = ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}

@@ -1,0 +1,495 @@
+//! The native base of `uringhub.loop.Loop`: scheduling, readers and writers, and the loop's flags.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::cell::LoopCell;
+use super::engine::{Engine, Runnable, Side, Sink, SinkId};
+use super::handle::{self, handles};
+use super::sock::{self, Action};
+use super::watch::fileno;
+use super::{run, stream};
+use crate::proactor::{DriverKind, Waker};
+use crate::turn::{TimerKey, now_ns};
+
+/// The native base of an asyncio loop.
+#[pyclass(subclass, frozen, module = "uringhub._native", weakref)]
+pub struct LoopCore {
+    /// None once the loop is closed.
+    pub(super) engine: LoopCell<Option<Engine>>,
+    /// Handles that other threads scheduled; they wake the wait.
+    pub(super) inbox: Mutex<Vec<Py<PyAny>>>,
+    pub(super) has_inbox: AtomicBool,
+    waker: Mutex<Waker>,
+    closed: AtomicBool,
+    debug: AtomicBool,
+    stopping: AtomicBool,
+    pub(super) parked: AtomicBool,
+    /// Made with the first large receive.
+    scratch: Mutex<Vec<u8>>,
+}
+
+/// The engine of an open loop.
+pub struct Opened<'a>(&'a RefCell<Option<Engine>>);
+
+impl<'a> Opened<'a> {
+    /// Reads.
+    pub fn borrow(&self) -> Ref<'a, Engine> {
+        Ref::map(self.0.borrow(), |engine| engine.as_ref().expect("`engine` found the loop open"))
+    }
+
+    /// Changes. No Python code may run and no Python reference be dropped meanwhile.
+    pub fn borrow_mut(&self) -> RefMut<'a, Engine> {
+        RefMut::map(self.0.borrow_mut(), |engine| engine.as_mut().expect("`engine` found the loop open"))
+    }
+}
+
+impl LoopCore {
+    /// The engine; an error on a closed loop, and on a thread other than that which runs it.
+    #[inline]
+    pub fn engine(&self) -> PyResult<Opened<'_>> {
+        let Some(cell) = self.engine.get() else {
+            return Err(PyRuntimeError::new_err(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            ));
+        };
+        if cell.borrow().is_none() { Err(closed()) } else { Ok(Opened(cell)) }
+    }
+
+    /// Runs `change` if the loop is open and this thread may touch it.
+    pub fn with_engine<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+        let mut cell = self.engine.get()?.try_borrow_mut().ok()?;
+        cell.as_mut().map(change)
+    }
+
+    /// Lends the buffer for large receives.
+    pub fn with_scratch<T>(&self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if scratch.is_empty() {
+            scratch.resize(super::stream::PIECE_MAX, 0);
+        }
+        fill(&mut scratch)
+    }
+
+    /// Drops what the engine could not drop while it was borrowed.
+    pub fn bury(&self) {
+        let dead = self.with_engine(|engine| std::mem::take(&mut engine.graveyard));
+        drop(dead);
+    }
+
+    /// Debug mode.
+    #[inline]
+    pub fn debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// `stop()` was called.
+    #[inline]
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Takes a timer out of the store.
+    pub fn cancel_timer(&self, key: TimerKey) -> bool {
+        let cancelled = self.with_engine(|engine| engine.turn.cancel(key)).flatten();
+        cancelled.is_some()
+    }
+
+    /// Runs a handle as the stock loop does in debug mode: timed, and reported when slow.
+    pub fn run_in_debug(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        slf.call_method1(intern!(slf.py(), "_run_in_debug"), (handle,)).map(drop)
+    }
+
+    /// Whether the loop is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the calling thread was the last to run the loop.
+    pub fn ran_here(&self) -> bool {
+        self.engine.was_mine()
+    }
+
+    /// An error on a closed loop.
+    #[inline]
+    pub fn check_closed(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Wakes the wait.
+    pub fn waker(&self) -> std::sync::MutexGuard<'_, Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> PyErr {
+    PyRuntimeError::new_err("Event loop is closed")
+}
+
+#[pymethods]
+impl LoopCore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let proactor = super::config::open_proactor(py)?;
+        let waker = proactor.waker();
+        Ok(Self {
+            engine: LoopCell::new(Some(Engine::new(proactor))),
+            inbox: Mutex::default(),
+            has_inbox: AtomicBool::new(false),
+            waker: Mutex::new(waker),
+            closed: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            scratch: Mutex::default(),
+        })
+    }
+
+    /// The driver under this loop, "io_uring" or "epoll".
+    #[getter]
+    fn driver(&self) -> PyResult<&'static str> {
+        Ok(match self.engine()?.borrow().proactor.driver() {
+            DriverKind::Uring => "io_uring",
+            DriverKind::Epoll => "epoll",
+        })
+    }
+
+    /// Why io_uring is not the driver, or None.
+    #[getter]
+    fn fallback_reason(&self) -> PyResult<Option<String>> {
+        Ok(self.engine()?.borrow().proactor.fallback_reason().map(ToString::to_string))
+    }
+
+    /// Operations that the kernel has not completed.
+    #[getter]
+    fn in_flight(&self) -> PyResult<usize> {
+        Ok(self.engine()?.borrow().proactor.in_flight())
+    }
+
+    /// Batches run so far.
+    #[getter]
+    fn turns(&self) -> PyResult<u64> {
+        Ok(self.engine()?.borrow().turn.turns())
+    }
+
+    #[getter(_closed)]
+    fn closed_flag(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    #[setter(_closed)]
+    fn set_closed_flag(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+    }
+
+    #[getter(_debug)]
+    fn debug_flag(&self) -> bool {
+        self.debug()
+    }
+
+    #[setter(_debug)]
+    fn set_debug_flag(&self, debug: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.store(debug.is_truthy()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[getter(_stopping)]
+    fn stopping_flag(&self) -> bool {
+        self.stopping()
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping_flag(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    /// Debug mode; the C futures and tasks ask with each one made.
+    fn get_debug(&self) -> bool {
+        self.debug()
+    }
+
+    /// A future of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        super::future::create_future(slf)
+    }
+
+    /// A task of this loop, of the task factory if there is one.
+    #[pyo3(signature = (coro, *, name=None, context=None, **kwargs))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        name: Option<Bound<'py, PyAny>>,
+        context: Option<Bound<'py, PyAny>>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        super::future::create_task(slf, coro, name, context, kwargs)
+    }
+
+    /// Seconds of the monotonic clock.
+    fn time(&self) -> f64 {
+        now_ns() as f64 / 1e9
+    }
+
+    /// Arranges for `callback(*args)` in the next turn; returns its handle.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let core = slf.get();
+        let handle = Self::make(slf, "call_soon", callback, args, context)?;
+        core.push(handle.clone().unbind())?;
+        Ok(handle)
+    }
+
+    /// As `call_soon`, from any thread.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let core = slf.get();
+        let handle = Self::make(slf, "call_soon_threadsafe", callback, args, context)?;
+        core.post(handle.clone().unbind());
+        Ok(handle)
+    }
+
+    /// Arranges for `callback(*args)` after `delay` seconds; returns its handle.
+    #[pyo3(signature = (delay, callback, *args, context=None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = slf.get().time() + delay.extract::<f64>()?;
+        Self::at(slf, when, handle::float(slf.py(), when), callback, args, context)
+    }
+
+    /// Arranges for `callback(*args)` at the time `when` of the loop's clock; returns its handle.
+    #[pyo3(signature = (when, callback, *args, context=None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        Self::at(slf, when.extract()?, when, callback, args, context)
+    }
+
+    /// Enters a timer handle that a foreign thread has made.
+    fn _put_in_timer(slf: &Bound<'_, Self>, when: f64, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put_in_timer(slf, when, handle)
+    }
+
+    /// Queues a handle that was made elsewhere.
+    fn _add_callback(slf: &Bound<'_, Self>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if handles(slf.py())?.is_cancelled(handle)? {
+            return Ok(());
+        }
+        slf.get().push(handle.clone().unbind())
+    }
+
+    /// Wakes the wait, from any thread.
+    fn _write_to_self(&self) {
+        self.waker().wake();
+    }
+
+    /// Watches a descriptor for reading; the callback runs while it is readable. Returns the handle.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::add(slf, fd, Side::Read, callback, args)
+    }
+
+    /// Watches a descriptor for writing.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::add(slf, fd, Side::Write, callback, args)
+    }
+
+    /// Ends a reader; True if there was one.
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fileno(fd)?, Side::Read)
+    }
+
+    /// Ends a writer; True if there was one.
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::unwatch(slf, fileno(fd)?, Side::Write)
+    }
+
+    /// The handles that watch a descriptor, as `(reader, writer)`; a receiving transport counts as True.
+    fn _watchers(&self, py: Python<'_>, fd: RawFd) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+        let engine = self.engine()?;
+        let engine = engine.borrow();
+        let show = |side| match engine.watcher(fd, side) {
+            Some(Sink::Watch(watch)) => watch.handle.clone_ref(py),
+            Some(Sink::Receiver(receiver)) => {
+                pyo3::types::PyBool::new(py, receiver.is_wanted()).to_owned().into_any().unbind()
+            }
+            _ => py.None(),
+        };
+        Ok((show(Side::Read), show(Side::Write)))
+    }
+
+    /// The handles that are ready to run.
+    fn _ready_handles(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.with_engine(|engine| engine.turn.ready().filter_map(|entry| shown(py, entry)).collect())
+            .unwrap_or_default()
+    }
+
+    /// The handles that wait for their time, in no particular order.
+    fn _scheduled_handles(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.with_engine(|engine| engine.turn.timed().filter_map(|entry| shown(py, entry)).collect())
+            .unwrap_or_default()
+    }
+
+    /// Receives at most `limit` bytes: the bytes, or a future of them.
+    fn _recv(slf: &Bound<'_, Self>, socket: &Bound<'_, PyAny>, limit: isize) -> PyResult<Py<PyAny>> {
+        let fd = sock::check(slf, socket)?;
+        let Ok(limit) = usize::try_from(limit) else {
+            return Err(PyValueError::new_err("negative buffersize in recv"));
+        };
+        sock::start(slf, fd, Side::Read, Action::Recv(limit))
+    }
+
+    /// Receives into a buffer: the count, or a future of it.
+    fn _recv_into(
+        slf: &Bound<'_, Self>,
+        socket: &Bound<'_, PyAny>,
+        buffer: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let fd = sock::check(slf, socket)?;
+        sock::start(slf, fd, Side::Read, Action::RecvInto(PyUntypedBuffer::get(buffer)?))
+    }
+
+    /// Sends all bytes: None, or a future.
+    fn _sendall(
+        slf: &Bound<'_, Self>,
+        socket: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let fd = sock::check(slf, socket)?;
+        sock::start(slf, fd, Side::Write, Action::SendAll(PyUntypedBuffer::get(data)?, 0))
+    }
+
+    /// Forgets a socket operation whose caller was cancelled.
+    fn _forget(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) {
+        sock::forget(slf, future);
+    }
+
+    /// Hands over what a receiver has got.
+    fn _deliver(slf: &Bound<'_, Self>, receiver: u64) -> PyResult<()> {
+        stream::deliver(slf, SinkId::from_token(receiver))
+    }
+
+    /// The calling thread runs the loop from now on.
+    fn _enter(&self, py: Python<'_>) -> PyResult<()> {
+        self.enter(py)
+    }
+
+    /// The loop has stopped. With `park`, it may go on on another thread.
+    fn _leave(&self, park: bool) {
+        self.leave(park);
+        self.bury();
+    }
+
+    /// Runs turns until `stop()`.
+    fn _run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
+        while !run::turn(slf)? {}
+        Ok(())
+    }
+
+    /// Runs one turn.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::turn(slf).map(drop)
+    }
+
+    /// Gives everything up: handles, operations, the driver.
+    fn _close(&self) {
+        let engine = self.engine.get().and_then(|cell| cell.try_borrow_mut().ok()?.take());
+        // Dropping references runs code, and the driver waits for its cancelled operations.
+        if let Some(mut engine) = engine {
+            drop(engine.turn.drain());
+            let sinks: Vec<Sink> = engine.sinks.drain().map(|(_, sink)| sink).collect();
+            drop(engine);
+            drop(sinks);
+        }
+        let inbox = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(inbox);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(inbox) = self.inbox.try_lock() {
+            for handle in inbox.iter() {
+                visit.call(handle)?;
+            }
+        }
+        let Some(cell) = self.engine.get() else { return Ok(()) };
+        let Ok(engine) = cell.try_borrow() else { return Ok(()) };
+        let Some(engine) = engine.as_ref() else { return Ok(()) };
+        for runnable in engine.turn.ready().chain(engine.turn.timed()) {
+            if let Runnable::Handle(handle) = runnable {
+                visit.call(handle)?;
+            }
+        }
+        for sink in engine.sinks.values() {
+            match sink {
+                Sink::Watch(watch) => visit.call(&watch.handle)?,
+                Sink::Wait(wait) => visit.call(&wait.future)?,
+                Sink::Receiver(receiver) => {
+                    visit.call(&receiver.transport)?;
+                    visit.call(&receiver.entry)?;
+                    visit.call(&receiver.context)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self._close();
+    }
+}
+
+fn shown(py: Python<'_>, runnable: &Runnable) -> Option<Py<PyAny>> {
+    match runnable {
+        Runnable::Handle(handle) => Some(handle.clone_ref(py)),
+        Runnable::Ready(_) => None,
+    }
+}

@@ -1,0 +1,260 @@
+//! What a loop knows: the turn, the proactor, and who is told of which completion.
+//!
+//! Nothing here runs Python code or drops a Python reference: what must be dropped is handed out, or put in
+//! the `graveyard` for the caller to empty when the engine is not borrowed.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+
+use super::sock::Wait;
+use super::stream::Receiver;
+use crate::proactor::{Completion, Errno, Interest, Op, OpId, Payload, Proactor};
+use crate::turn::Turn;
+
+new_key_type! {
+    /// Names whom completions are for. A key of a sink that is gone names nothing.
+    pub struct SinkId;
+}
+
+impl SinkId {
+    /// The number under which the proactor returns the completion.
+    pub fn token(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    /// Back from the number.
+    pub fn from_token(token: u64) -> Self {
+        KeyData::from_ffi(token).into()
+    }
+}
+
+/// Which half of a descriptor is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `add_reader`.
+    Read,
+    /// `add_writer`.
+    Write,
+}
+
+impl Side {
+    /// What a readiness wait of this side asks the kernel for.
+    pub fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READ,
+            Self::Write => Interest::WRITE,
+        }
+    }
+}
+
+/// What the ready queue and the timers hold.
+pub enum Runnable {
+    /// Call a handle.
+    Handle(Py<PyAny>),
+    /// A sink has been told something.
+    Ready(SinkId),
+}
+
+/// Whom completions are for.
+pub enum Sink {
+    /// `add_reader` or `add_writer`: level-triggered, one poll at a time.
+    Watch(Watch),
+    /// A transport that receives.
+    Receiver(Box<Receiver>),
+    /// A `loop.sock_*` operation.
+    Wait(Box<Wait>),
+}
+
+/// A reader or writer callback.
+pub struct Watch {
+    /// The descriptor.
+    pub fd: RawFd,
+    /// Its half.
+    pub side: Side,
+    /// What to call.
+    pub handle: Py<PyAny>,
+    /// The armed poll; none between its completion and the end of the callback.
+    pub op: Option<OpId>,
+}
+
+/// What is registered on one descriptor number.
+#[derive(Clone, Copy, Default)]
+pub struct Descriptor {
+    /// The watch or receiver for reading.
+    pub reader: Option<SinkId>,
+    /// The watch for writing.
+    pub writer: Option<SinkId>,
+    /// The last receive took all there was: wait before trying.
+    pub drained: bool,
+}
+
+impl Descriptor {
+    /// The place of one side.
+    pub fn side(&mut self, side: Side) -> &mut Option<SinkId> {
+        match side {
+            Side::Read => &mut self.reader,
+            Side::Write => &mut self.writer,
+        }
+    }
+}
+
+/// Everything of one loop that its thread owns.
+pub struct Engine {
+    /// Ready queue and timers.
+    pub turn: Turn<Runnable>,
+    /// The driver.
+    pub proactor: Proactor,
+    /// Whom completions are for.
+    pub sinks: SlotMap<SinkId, Sink>,
+    descriptors: Vec<Descriptor>,
+    completions: Vec<Completion>,
+    /// References to be dropped when the engine is not borrowed.
+    pub graveyard: Vec<Sink>,
+}
+
+impl Engine {
+    /// An engine without work.
+    pub fn new(proactor: Proactor) -> Self {
+        Self {
+            turn: Turn::default(),
+            proactor,
+            sinks: SlotMap::with_key(),
+            descriptors: Vec::new(),
+            completions: Vec::new(),
+            graveyard: Vec::new(),
+        }
+    }
+
+    /// The entry of a descriptor number, which must not be negative.
+    pub fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
+        let index = fd as usize;
+        if index >= self.descriptors.len() {
+            self.descriptors.resize(index + 1, Descriptor::default());
+        }
+        &mut self.descriptors[index]
+    }
+
+    /// The entry of a descriptor number, if it ever had one.
+    pub fn known(&self, fd: RawFd) -> Option<&Descriptor> {
+        self.descriptors.get(usize::try_from(fd).ok()?)
+    }
+
+    /// Takes what the kernel has completed and makes ready whom it is for.
+    pub fn reap(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.proactor.reap(&mut completions);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let id = SinkId::from_token(completion.token);
+        match self.sinks.get_mut(id) {
+            Some(Sink::Watch(watch)) => {
+                watch.op = None;
+                // A descriptor that cannot be polled (closed behind our back) is silent, as in an epoll set.
+                if completion.result.is_ok() {
+                    self.turn.push(Runnable::Ready(id));
+                }
+            }
+            Some(Sink::Wait(wait)) => {
+                wait.op = None;
+                // Unless it was taken back from the kernel (see `park`), the next try tells what is wrong.
+                if completion.result != Err(Errno::CANCELED) {
+                    self.turn.push(Runnable::Ready(id));
+                }
+            }
+            Some(Sink::Receiver(receiver)) => {
+                if receiver.take(completion) {
+                    self.turn.push(Runnable::Ready(id));
+                }
+            }
+            None => self.discard(completion),
+        }
+    }
+
+    /// Gives back the buffer of a completion that nobody wants.
+    pub fn discard(&mut self, completion: Completion) {
+        if let Payload::Lease(lease) = completion.payload {
+            self.proactor.recycle(lease);
+        }
+    }
+
+    /// Waits once for readiness on behalf of a sink.
+    pub fn poll(&mut self, id: SinkId, fd: RawFd, side: Side) -> OpId {
+        self.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token())
+    }
+
+    /// Ends a sink; its operation, if one is in flight, completes unheard.
+    pub fn end(&mut self, id: SinkId) {
+        let Some(sink) = self.sinks.remove(id) else { return };
+        let op = match &sink {
+            Sink::Watch(watch) => watch.op,
+            Sink::Wait(wait) => wait.op,
+            Sink::Receiver(receiver) => receiver.op,
+        };
+        if let Some(op) = op {
+            self.proactor.cancel(op);
+        }
+        self.graveyard.push(sink);
+    }
+
+    /// Before the loop may go on on another thread: takes every operation back from the kernel.
+    pub fn park(&mut self) {
+        let ids: Vec<SinkId> = self.sinks.keys().collect();
+        for id in ids {
+            let op = match self.sinks.get_mut(id) {
+                Some(Sink::Watch(watch)) => watch.op,
+                Some(Sink::Wait(wait)) => wait.op,
+                Some(Sink::Receiver(receiver)) => receiver.op,
+                None => None,
+            };
+            if let Some(op) = op {
+                // What had won the race is not lost: it is handled like any other completion.
+                if let Some(completion) = self.proactor.settle(op) {
+                    self.complete(completion);
+                }
+            }
+        }
+        self.reap();
+    }
+
+    /// Goes on with another driver, to which `unpark` gives the operations; returns the old one.
+    pub fn replace_proactor(&mut self, proactor: Proactor) -> Proactor {
+        for sink in self.sinks.values_mut() {
+            match sink {
+                Sink::Watch(watch) => watch.op = None,
+                Sink::Wait(wait) => wait.op = None,
+                Sink::Receiver(receiver) => receiver.op = None,
+            }
+        }
+        std::mem::replace(&mut self.proactor, proactor)
+    }
+
+    /// After `park`: gives the operations back to the kernel.
+    pub fn unpark(&mut self) {
+        let ids: Vec<SinkId> = self.sinks.keys().collect();
+        for id in ids {
+            let poll = match self.sinks.get(id) {
+                Some(Sink::Watch(watch)) if watch.op.is_none() => Some((watch.fd, watch.side)),
+                Some(Sink::Wait(wait)) if wait.op.is_none() => Some((wait.fd, wait.side)),
+                Some(Sink::Receiver(_)) => {
+                    self.resume(id);
+                    None
+                }
+                _ => None,
+            };
+            let Some((fd, side)) = poll else { continue };
+            let op = self.poll(id, fd, side);
+            match self.sinks.get_mut(id) {
+                Some(Sink::Watch(watch)) => watch.op = Some(op),
+                Some(Sink::Wait(wait)) => wait.op = Some(op),
+                _ => {}
+            }
+        }
+    }
+}

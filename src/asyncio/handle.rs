@@ -1,0 +1,325 @@
+//! Handles: real `asyncio.Handle` objects, made, cancelled and run natively.
+#![allow(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyFloat, PyTuple, PyType};
+use slotmap::{Key, KeyData};
+
+use super::context;
+use super::core::LoopCore;
+use super::slots::{self, Slot};
+use crate::turn::TimerKey;
+
+/// What is known of the handle classes.
+pub struct Handles {
+    plain: Py<PyType>,
+    timer: Py<PyType>,
+    /// `asyncio.Handle` and its `_run` as they were; monitors replace the latter.
+    stock: Py<PyType>,
+    stock_timer: Py<PyType>,
+    stock_run: Py<PyAny>,
+    /// `report(handle, exception)`.
+    report: Py<PyAny>,
+    callback: Slot,
+    args: Slot,
+    cancelled: Slot,
+    the_loop: Slot,
+    source_traceback: Slot,
+    repr: Slot,
+    context: Slot,
+    when: Slot,
+    scheduled: Slot,
+    key: Slot,
+}
+
+static HANDLES: PyOnceLock<Handles> = PyOnceLock::new();
+
+/// The handle classes; known once `uringhub.loop` is imported.
+#[inline]
+pub fn handles(py: Python<'_>) -> PyResult<&'static Handles> {
+    HANDLES.get(py).ok_or_else(|| PyRuntimeError::new_err("uringhub.loop has not been imported"))
+}
+
+/// Tells the classes of handles: subclasses of `asyncio.Handle` and `asyncio.TimerHandle` (with a slot
+/// `_key`), and what reports a failed callback.
+#[pyfunction]
+pub fn set_handle_classes(
+    plain: &Bound<'_, PyType>,
+    timer: &Bound<'_, PyType>,
+    report: Py<PyAny>,
+) -> PyResult<()> {
+    let py = plain.py();
+    let stock = plain.getattr("__base__")?.cast_into::<PyType>()?;
+    let stock_timer = timer.getattr("__base__")?.cast_into::<PyType>()?;
+    let handles = Handles {
+        stock_run: stock.getattr("_run")?.unbind(),
+        stock: stock.clone().unbind(),
+        stock_timer: stock_timer.clone().unbind(),
+        plain: plain.clone().unbind(),
+        timer: timer.clone().unbind(),
+        report,
+        callback: Slot::find(&stock, "_callback")?,
+        args: Slot::find(&stock, "_args")?,
+        cancelled: Slot::find(&stock, "_cancelled")?,
+        the_loop: Slot::find(&stock, "_loop")?,
+        source_traceback: Slot::find(&stock, "_source_traceback")?,
+        repr: Slot::find(&stock, "_repr")?,
+        context: Slot::find(&stock, "_context")?,
+        when: Slot::find(&stock_timer, "_when")?,
+        scheduled: Slot::find(&stock_timer, "_scheduled")?,
+        key: Slot::find(timer, "_key")?,
+    };
+    // SAFETY: both functions take `self` of a class that has the slots looked up above.
+    unsafe {
+        plain.setattr("cancel", slots::method(plain, &CANCEL)?)?;
+        timer.setattr("cancel", slots::method(timer, &CANCEL_TIMER)?)?;
+    }
+    let _ = HANDLES.set(py, handles);
+    Ok(())
+}
+
+static CANCEL: slots::Definition = slots::Definition::new(ffi::PyMethodDef {
+    ml_name: c"cancel".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer { PyCFunction: cancel_plain },
+    ml_flags: ffi::METH_NOARGS,
+    ml_doc: c"Prevent the call, if it has not happened yet.".as_ptr(),
+});
+
+static CANCEL_TIMER: slots::Definition = slots::Definition::new(ffi::PyMethodDef {
+    ml_name: c"cancel".as_ptr(),
+    ml_meth: ffi::PyMethodDefPointer { PyCFunction: cancel_timer },
+    ml_flags: ffi::METH_NOARGS,
+    ml_doc: c"Prevent the call, if it has not happened yet.".as_ptr(),
+});
+
+unsafe extern "C" fn cancel_plain(
+    handle: *mut ffi::PyObject,
+    _nothing: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls this attached, with an instance of the class the descriptor was made for.
+    unsafe { entry(handle, |handles, handle| handles.cancel(handle)) }
+}
+
+unsafe extern "C" fn cancel_timer(
+    handle: *mut ffi::PyObject,
+    _nothing: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as above.
+    unsafe { entry(handle, |handles, handle| handles.cancel_timer(handle)) }
+}
+
+/// Runs `body`; an error becomes the raised exception, and a panic an exception instead of an abort.
+unsafe fn entry(
+    handle: *mut ffi::PyObject,
+    body: fn(&Handles, &Bound<'_, PyAny>) -> PyResult<()>,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller is attached and lends a live object.
+    let (py, handle) = unsafe {
+        let py = Python::assume_attached();
+        (py, Bound::from_borrowed_ptr(py, handle))
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| body(handles(py)?, &handle)))
+        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in uringhub: cancel() panicked")));
+    match result {
+        Ok(()) => py.None().into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+impl Handles {
+    /// A handle that is not scheduled yet; `context` is copied from the caller's if there is none.
+    #[inline]
+    pub fn make<'py>(
+        &self,
+        the_loop: &Bound<'py, LoopCore>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let handle = slots::allocate(self.plain.bind(the_loop.py()))?;
+        self.fill(&handle, the_loop, callback, args, context)?;
+        Ok(handle)
+    }
+
+    /// A handle for the time `when` of the loop's clock.
+    #[inline]
+    pub fn make_timer<'py>(
+        &self,
+        the_loop: &Bound<'py, LoopCore>,
+        when: Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = the_loop.py();
+        let handle = slots::allocate(self.timer.bind(py))?;
+        self.fill(&handle, the_loop, callback, args, context)?;
+        // SAFETY: `handle` is an instance of the timer class.
+        unsafe {
+            self.when.set(&handle, when);
+            self.scheduled.set(&handle, PyBool::new(py, true).to_owned().into_any());
+        }
+        Ok(handle)
+    }
+
+    #[inline]
+    fn fill<'py>(
+        &self,
+        handle: &Bound<'py, PyAny>,
+        the_loop: &Bound<'py, LoopCore>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let py = handle.py();
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(py)?,
+        };
+        // SAFETY: `handle` is a new instance of a subclass of asyncio.Handle, all of its slots are empty.
+        unsafe {
+            self.callback.set(handle, callback);
+            self.args.set(handle, args.into_any());
+            self.cancelled.set(handle, PyBool::new(py, false).to_owned().into_any());
+            self.the_loop.set(handle, the_loop.clone().into_any());
+            self.source_traceback.set(handle, py.None().into_bound(py));
+            self.repr.set(handle, py.None().into_bound(py));
+            self.context.set(handle, context);
+        }
+        Ok(())
+    }
+
+    /// Remembers under which key a timer handle waits.
+    #[inline]
+    pub fn set_key(&self, handle: &Bound<'_, PyAny>, key: TimerKey) -> PyResult<()> {
+        let number = key.data().as_ffi().into_pyobject(handle.py())?;
+        // SAFETY: only called with handles of the timer class.
+        unsafe { self.key.set(handle, number.into_any()) };
+        Ok(())
+    }
+
+    /// Whether this is a handle whose slots are known here.
+    #[inline]
+    fn is_known(&self, handle: &Bound<'_, PyAny>) -> bool {
+        [&self.plain, &self.timer, &self.stock, &self.stock_timer]
+            .into_iter()
+            .any(|class| slots::is_exactly(handle, class))
+    }
+
+    /// Whether the handle was cancelled.
+    pub fn is_cancelled(&self, handle: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.is_known(handle) {
+            // SAFETY: a known class.
+            return Ok(unsafe { !self.cancelled.is(handle, ffi::Py_False()) });
+        }
+        handle.getattr(intern!(handle.py(), "_cancelled"))?.is_truthy()
+    }
+
+    /// Marks a timer handle as no longer scheduled, as the stock loop does.
+    pub fn unschedule(&self, handle: &Bound<'_, PyAny>) {
+        if slots::is_exactly(handle, &self.timer) {
+            // SAFETY: an instance of the timer class.
+            unsafe { self.scheduled.set(handle, PyBool::new(handle.py(), false).to_owned().into_any()) };
+        }
+    }
+
+    fn cancel(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = handle.py();
+        // SAFETY: the method is bound to instances of our classes only.
+        unsafe {
+            if !self.cancelled.is(handle, ffi::Py_False()) {
+                return Ok(());
+            }
+            let the_loop = self.the_loop.get(handle);
+            self.cancelled.set(handle, PyBool::new(py, true).to_owned().into_any());
+            if the_loop.is_some_and(|the_loop| {
+                the_loop.cast::<LoopCore>().is_ok_and(|the_loop| the_loop.get().debug())
+            }) {
+                // The callback is dropped below: keep what it looked like for warnings.
+                self.repr.set(handle, handle.repr()?.into_any());
+            }
+            let callback = self.callback.set(handle, py.None().into_bound(py));
+            let args = self.args.set(handle, py.None().into_bound(py));
+            drop((callback, args));
+        }
+        Ok(())
+    }
+
+    fn cancel_timer(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        // SAFETY: the method is bound to instances of the timer class only.
+        let (cancelled, the_loop, key) = unsafe {
+            (!self.cancelled.is(handle, ffi::Py_False()), self.the_loop.get(handle), self.key.get(handle))
+        };
+        if !cancelled
+            && let (Some(the_loop), Some(key)) = (the_loop, key)
+            && let Ok(the_loop) = the_loop.cast_into::<LoopCore>()
+        {
+            let key = TimerKey::from(KeyData::from_ffi(key.extract()?));
+            if the_loop.get().cancel_timer(key) {
+                self.unschedule(handle);
+            }
+        }
+        self.cancel(handle)
+    }
+
+    /// Whether somebody has replaced `asyncio.Handle._run` to watch the callbacks.
+    #[inline]
+    pub fn is_monitored(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(!self.stock.bind(py).getattr(intern!(py, "_run"))?.is(&self.stock_run))
+    }
+
+    /// Calls a handle's callback in its context, as `Handle._run` does; an exception goes to the loop's
+    /// exception handler, except those that end the loop.
+    #[inline]
+    pub fn run(&self, handle: &Bound<'_, PyAny>, monitored: bool) -> PyResult<()> {
+        let py = handle.py();
+        if monitored || !self.is_known(handle) {
+            return handle.call_method0(intern!(py, "_run")).map(drop);
+        }
+        // SAFETY: a known class. Owned references: the callback may cancel its own handle.
+        let (callback, args, context) =
+            unsafe { (self.callback.get(handle), self.args.get(handle), self.context.get(handle)) };
+        let (Some(callback), Some(args), Some(context)) = (callback, args, context) else { return Ok(()) };
+        let result = match args.cast::<PyTuple>() {
+            Ok(args) => context::with(&context, || context::call(&callback, args)),
+            // A stock handle made by others with a list of arguments.
+            Err(_) => context::with(&context, || {
+                context::call(
+                    &callback,
+                    &args
+                        .extract::<Bound<'_, PyAny>>()?
+                        .try_iter()?
+                        .collect::<PyResult<Vec<_>>>()
+                        .and_then(|items| PyTuple::new(py, items))?,
+                )
+            }),
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => self.failed(handle, error),
+        }
+    }
+
+    #[cold]
+    fn failed(&self, handle: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
+        let py = handle.py();
+        if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
+            return Err(error);
+        }
+        self.report.bind(py).call1((handle, error.into_value(py))).map(drop)
+    }
+}
+
+/// `when` as the float that a timer handle shows.
+pub fn float(py: Python<'_>, seconds: f64) -> Bound<'_, PyAny> {
+    PyFloat::new(py, seconds).into_any()
+}

@@ -1,0 +1,36 @@
+//! The asyncio face: a loop whose handles, timers and sockets run on the turn and the proactor.
+//!
+//! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
+//! objects of `call_soon` and `call_at`, `watch` readers and writers, `stream` and `transport` what a
+//! socket transport receives and sends, `sock` the `loop.sock_*` operations. `slots`, `context`, `cell` and `bytes` are the
+//! unsafe boundary.
+//!
+//! The engine neither waits nor runs anything by itself: another face's turn can drive it.
+
+use pyo3::prelude::*;
+
+mod bytes;
+mod cell;
+mod config;
+mod context;
+mod core;
+mod engine;
+mod future;
+mod handle;
+mod ownership;
+mod run;
+mod schedule;
+mod slots;
+mod sock;
+mod stream;
+mod transport;
+mod watch;
+
+/// Registers the face in the extension module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<core::LoopCore>()?;
+    module.add_class::<transport::Stream>()?;
+    module.add_function(wrap_pyfunction!(handle::set_handle_classes, module)?)?;
+    module.add_function(wrap_pyfunction!(transport::set_stream_class, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! One turn of the loop: wait, make ready what is due, run the batch.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+
+use super::core::LoopCore;
+use super::engine::{Runnable, Sink};
+use super::handle::{Handles, handles};
+use super::{sock, stream, watch};
+use crate::turn::now_ns;
+
+/// Runs one turn; True if the loop is to stop.
+pub fn turn(core: &Bound<'_, LoopCore>) -> PyResult<bool> {
+    let py = core.py();
+    core.get().empty_inbox();
+    take(core)?;
+    py.check_signals()?;
+    core.get().empty_inbox();
+    let handles = handles(py)?;
+    let monitored = handles.is_monitored(py)?;
+    {
+        let mut engine = core.get().engine()?.borrow_mut();
+        let timed = engine.turn.timed_len();
+        if timed > 0 {
+            engine.turn.expire(now_ns());
+        }
+        engine.turn.begin();
+    }
+    loop {
+        let next = core.get().engine()?.borrow_mut().turn.next();
+        let Some(runnable) = next else { break };
+        step(core, handles, runnable, monitored)?;
+    }
+    core.get().bury();
+    Ok(core.get().stopping())
+}
+
+#[inline]
+fn step(core: &Bound<'_, LoopCore>, handles: &Handles, runnable: Runnable, monitored: bool) -> PyResult<()> {
+    let py = core.py();
+    match runnable {
+        Runnable::Handle(handle) => {
+            let handle = handle.into_bound(py);
+            handles.unschedule(&handle);
+            if handles.is_cancelled(&handle)? {
+                Ok(())
+            } else if core.get().debug() {
+                LoopCore::run_in_debug(core, &handle)
+            } else {
+                handles.run(&handle, monitored)
+            }
+        }
+        Runnable::Ready(id) => {
+            enum Kind {
+                Watch,
+                Receiver,
+                Wait,
+            }
+            let kind = match core.get().engine()?.borrow().sinks.get(id) {
+                None => return Ok(()),
+                Some(Sink::Watch(_)) => Kind::Watch,
+                Some(Sink::Receiver(_)) => Kind::Receiver,
+                Some(Sink::Wait(_)) => Kind::Wait,
+            };
+            match kind {
+                Kind::Watch => watch::run(core, id, monitored),
+                Kind::Receiver => stream::run(core, id, monitored),
+                Kind::Wait => sock::run(core, id),
+            }
+        }
+    }
+}
+
+/// Waits for completions, with the GIL released if that can block, and makes ready whom they are for.
+fn take(core: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let py = core.py();
+    let mut engine = core.get().engine()?.borrow_mut();
+    let timeout = if core.get().stopping() { Some(Duration::ZERO) } else { engine.turn.timeout(now_ns()) };
+    let proactor = &mut engine.proactor;
+    let waited = if timeout == Some(Duration::ZERO) {
+        proactor.wait(timeout)
+    } else {
+        py.detach(|| proactor.wait(timeout))
+    };
+    waited.map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string())))?;
+    engine.reap();
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Python instances with `__slots__`, read and written by offset.
+//!
+//! A handle of this loop is an instance of a Python subclass of `asyncio.Handle`, so that everybody's
+//! `isinstance`, `repr` and patches of `Handle._run` hold. Making one through its Python `__init__` costs
+//! more than the whole rest of `call_soon`; the slots' member descriptors say where each value lives.
+#![allow(unsafe_code)]
+
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+/// Where a slot's value lives in the instances of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot(usize);
+
+impl Slot {
+    /// Looks a slot up by name on a class or its bases.
+    pub fn find(class: &Bound<'_, PyType>, name: &str) -> PyResult<Self> {
+        let descriptor = class.getattr(name)?;
+        // SAFETY: the type check makes the cast valid; the member definition lives as long as the class.
+        unsafe {
+            if ffi::Py_TYPE(descriptor.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
+                return Err(PyTypeError::new_err(format!("{name} is not a slot of {class}")));
+            }
+            // The same layout on 3.10, where pyo3 names another type.
+            let member = (*descriptor.as_ptr().cast::<ffi::PyMemberDescrObject>()).d_member;
+            Ok(Slot((*member.cast::<ffi::PyMemberDef>()).offset as usize))
+        }
+    }
+
+    /// The value, if the slot is filled.
+    ///
+    /// # Safety
+    /// `object` is an instance of the class the slot was found on.
+    #[inline]
+    pub unsafe fn get<'py>(self, object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the caller vouches for the layout; a filled slot holds a live reference.
+        unsafe { Bound::from_borrowed_ptr_or_opt(object.py(), *self.address(object.as_ptr())) }
+    }
+
+    /// Whether the slot holds this very object.
+    ///
+    /// # Safety
+    /// As for `get`.
+    #[inline]
+    pub unsafe fn is(self, object: &Bound<'_, PyAny>, value: *mut ffi::PyObject) -> bool {
+        // SAFETY: as for `get`; only compared.
+        unsafe { *self.address(object.as_ptr()) == value }
+    }
+
+    /// Fills the slot and returns what it held.
+    ///
+    /// # Safety
+    /// As for `get`.
+    #[inline]
+    pub unsafe fn set<'py>(
+        self,
+        object: &Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+    ) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: as for `get`; the slot takes over the reference, and gives its old one to the result.
+        unsafe {
+            let old = std::mem::replace(&mut *self.address(object.as_ptr()), value.into_ptr());
+            Bound::from_owned_ptr_or_opt(object.py(), old)
+        }
+    }
+
+    #[inline]
+    unsafe fn address(self, object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
+        // SAFETY: the offset lies within the instance by the caller's promise.
+        unsafe { object.cast::<u8>().add(self.0).cast() }
+    }
+}
+
+/// An instance with all slots empty; `__init__` does not run.
+#[inline]
+pub fn allocate<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: `class` is a ready heap type, so it has tp_alloc, which returns a zeroed new instance or null
+    // with an exception.
+    unsafe {
+        let Some(alloc) = (*class).tp_alloc else { return Err(PyMemoryError::new_err(())) };
+        Bound::from_owned_ptr_or_err(py, alloc(class, 0))
+    }
+}
+
+/// Whether the object's class is exactly this one.
+#[inline]
+pub fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
+    // SAFETY: both are alive; only addresses are compared.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == class.as_ptr().cast() }
+}
+
+/// A method descriptor for `class` around a native function, bound like a Python one but at C speed.
+///
+/// # Safety
+/// `definition` is a valid method definition whose function checks nothing but may rely on `self` being an
+/// instance of `class`.
+pub unsafe fn method<'py>(
+    class: &Bound<'py, PyType>,
+    definition: &'static Definition,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; the definition is static, as the descriptor needs; null comes with an exception.
+    unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition.0.get());
+        Bound::from_owned_ptr_or_err(class.py(), descriptor)
+    }
+}
+
+/// A method definition that outlives every descriptor made of it.
+pub struct Definition(std::cell::UnsafeCell<ffi::PyMethodDef>);
+
+// SAFETY: CPython only reads it.
+unsafe impl Sync for Definition {}
+
+impl Definition {
+    /// Wraps a definition.
+    pub const fn new(definition: ffi::PyMethodDef) -> Self {
+        Self(std::cell::UnsafeCell::new(definition))
+    }
+}

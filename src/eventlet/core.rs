@@ -1,0 +1,384 @@
+//! The native part of the hub: scheduling, and the attributes eventlet and its users look at.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::state::{Outcome, Runnable, Side, State, Waiter};
+use super::thread_bound::ThreadBound;
+use super::timer::Timer;
+use super::{greenlet, run, wait};
+use crate::proactor::Waker;
+use crate::turn::now_ns;
+
+/// What the hub's thread alone may touch.
+pub struct Local {
+    pub state: State,
+    /// The hub's greenlet, `hub.greenlet`.
+    pub greenlet: Option<Py<PyAny>>,
+    pub running: bool,
+    pub stopping: bool,
+    pub debug_blocking: bool,
+    /// The hub's greenlet is inside a callback, which goes on when control comes back to it.
+    pub calling: bool,
+}
+
+/// The native base of `uringhub.hub.Hub`.
+#[pyclass(subclass, frozen, module = "uringhub._native", weakref)]
+pub struct Core {
+    local: ThreadBound<Local>,
+    /// Timers that other threads scheduled; they wake the hub's wait.
+    inbox: Arc<Mutex<Vec<Py<Timer>>>>,
+    waker: Waker,
+}
+
+impl Core {
+    /// The hub's own state; an error on any thread but the hub's.
+    pub fn local(&self) -> PyResult<&std::cell::RefCell<Local>> {
+        self.local.get().ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "this hub belongs to another thread: a hub is only usable from the thread that made it; \
+                 call eventlet.hubs.get_hub() in this thread, or schedule_call_global() on that one",
+            )
+        })
+    }
+
+    /// Runs `change` on the state if this is the hub's thread.
+    pub fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.local.get().map(|local| change(&mut local.borrow_mut().state))
+    }
+
+    /// Ends all waits on a descriptor that is about to be closed.
+    pub fn closing(&self, fd: i32) {
+        if fd >= 0 {
+            self.with_state(|state| state.end_waits(fd, || Outcome::Closed));
+            self.bury();
+        }
+    }
+
+    /// Ends all waits on a descriptor number that names another file now; true if it has listeners.
+    pub fn reopened(&self, fd: i32) -> bool {
+        if fd < 0 {
+            return false;
+        }
+        let listened = self.with_state(|state| {
+            let listened = !state.descriptor(fd).listeners.is_empty();
+            state.end_waits(fd, || Outcome::Reopened);
+            listened
+        });
+        self.bury();
+        listened.unwrap_or(false)
+    }
+
+    /// Drops what the state could not drop while it was borrowed.
+    pub fn bury(&self) {
+        let dead = self.with_state(|state| std::mem::take(&mut state.graveyard));
+        drop(dead);
+    }
+
+    /// Moves what other threads scheduled into the turn.
+    pub fn empty_inbox(slf: &Bound<'_, Self>) {
+        let timers = std::mem::take(&mut *slf.get().inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for timer in timers {
+            Self::enqueue(slf, timer);
+        }
+    }
+
+    /// Queues a timer on the hub's thread.
+    fn enqueue(slf: &Bound<'_, Self>, timer: Py<Timer>) {
+        let seconds = timer.get().seconds();
+        let runnable = Runnable::Fire(timer.clone_ref(slf.py()));
+        if seconds > 0.0 {
+            let due_ns = deadline_ns(seconds);
+            let key = slf.get().with_state(|state| state.turn.push_at(due_ns, runnable));
+            timer.get().set_scheduled(slf.clone().unbind(), key, due_ns as f64 / 1e9);
+        } else {
+            slf.get().with_state(|state| state.turn.push(runnable));
+        }
+    }
+
+    /// Schedules a timer, from any thread.
+    pub fn schedule(slf: &Bound<'_, Self>, timer: Timer) -> PyResult<Py<Timer>> {
+        let py = slf.py();
+        if timer.seconds().is_nan() {
+            return Err(PyValueError::new_err("a timer's delay cannot be NaN; give seconds as a number"));
+        }
+        let timer = Py::new(py, timer)?;
+        let core = slf.get();
+        if core.local.get().is_some() {
+            Self::enqueue(slf, timer.clone_ref(py));
+        } else {
+            core.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(timer.clone_ref(py));
+            core.waker.wake();
+        }
+        Ok(timer)
+    }
+}
+
+/// The monotonic nanosecond at which a delay of `seconds` ends; far delays saturate.
+pub fn deadline_ns(seconds: f64) -> u64 {
+    // `as` saturates: a negative or NaN delay is due now, an endless one never.
+    now_ns().saturating_add((seconds * 1e9) as u64)
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        greenlet::import(py)?;
+        let proactor = super::config::open_proactor(py)?;
+        let waker = proactor.waker();
+        let local = Local {
+            state: State::new(proactor),
+            greenlet: None,
+            running: false,
+            stopping: false,
+            debug_blocking: false,
+            calling: false,
+        };
+        Ok(Self { local: ThreadBound::new(local), inbox: Arc::default(), waker })
+    }
+
+    /// The driver under this hub, "io_uring" or "epoll".
+    #[getter]
+    fn driver(&self) -> PyResult<&'static str> {
+        Ok(super::config::driver_name(self.local()?.borrow().state.proactor.driver()))
+    }
+
+    /// Why io_uring is not the driver, or None.
+    #[getter]
+    fn fallback_reason(&self) -> PyResult<Option<String>> {
+        Ok(self.local()?.borrow().state.proactor.fallback_reason().map(ToString::to_string))
+    }
+
+    /// Operations that the kernel has not completed.
+    #[getter]
+    fn in_flight(&self) -> PyResult<usize> {
+        Ok(self.local()?.borrow().state.proactor.in_flight())
+    }
+
+    /// Batches run so far.
+    #[getter]
+    fn turns(&self) -> PyResult<u64> {
+        Ok(self.local()?.borrow().state.turn.turns())
+    }
+
+    #[getter]
+    fn greenlet(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self.local()?.borrow().greenlet.as_ref().map(|greenlet| greenlet.clone_ref(py)))
+    }
+
+    #[setter]
+    fn set_greenlet(&self, greenlet: Py<PyAny>) -> PyResult<()> {
+        let old = self.local()?.borrow_mut().greenlet.replace(greenlet);
+        drop(old);
+        Ok(())
+    }
+
+    #[getter]
+    fn running(&self) -> PyResult<bool> {
+        Ok(self.local()?.borrow().running)
+    }
+
+    #[setter]
+    fn set_running(&self, running: bool) -> PyResult<()> {
+        self.local()?.borrow_mut().running = running;
+        Ok(())
+    }
+
+    #[getter]
+    fn stopping(&self) -> PyResult<bool> {
+        Ok(self.local()?.borrow().stopping)
+    }
+
+    #[setter]
+    fn set_stopping(&self, stopping: bool) -> PyResult<()> {
+        self.local()?.borrow_mut().stopping = stopping;
+        Ok(())
+    }
+
+    #[getter]
+    fn debug_blocking(&self) -> PyResult<bool> {
+        Ok(self.local()?.borrow().debug_blocking)
+    }
+
+    #[setter]
+    fn set_debug_blocking(&self, debug_blocking: bool) -> PyResult<()> {
+        self.local()?.borrow_mut().debug_blocking = debug_blocking;
+        Ok(())
+    }
+
+    /// Makes this the hub that this thread's native operations use.
+    fn make_current(slf: &Bound<'_, Self>) {
+        super::current::set(Some(slf.clone().unbind()));
+    }
+
+    /// Calls `callback(*args, **kwargs)` after `seconds`; from any thread.
+    #[pyo3(signature = (seconds, callback, *args, **kwargs))]
+    fn schedule_call_global(
+        slf: &Bound<'_, Self>,
+        seconds: f64,
+        callback: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<Py<Timer>> {
+        Self::schedule(slf, Timer::call(seconds, callback, args, kwargs, None))
+    }
+
+    /// As `schedule_call_global`, but not if the calling green thread has ended by then.
+    #[pyo3(signature = (seconds, callback, *args, **kwargs))]
+    fn schedule_call_local(
+        slf: &Bound<'_, Self>,
+        seconds: f64,
+        callback: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Option<Py<PyDict>>,
+    ) -> PyResult<Py<Timer>> {
+        let owner = greenlet::current(slf.py())?.unbind();
+        Self::schedule(slf, Timer::call(seconds, callback, args, kwargs, Some(owner)))
+    }
+
+    /// Calls `callback()` before all else that is ready, once.
+    fn _call_first(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<Py<Timer>> {
+        let py = slf.py();
+        let timer = Py::new(py, Timer::call(0.0, callback, PyTuple::empty(py).unbind(), None, None))?;
+        let runnable = Runnable::Fire(timer.clone_ref(py));
+        slf.get().local()?.borrow_mut().state.turn.push_first(runnable);
+        Ok(timer)
+    }
+
+    /// Throws `exception` into the calling green thread after `seconds`, unless cancelled.
+    fn schedule_throw(slf: &Bound<'_, Self>, seconds: f64, exception: Py<PyAny>) -> PyResult<Py<Timer>> {
+        let target = greenlet::current(slf.py())?.unbind();
+        Self::schedule(slf, Timer::throw(seconds, target, exception))
+    }
+
+    /// Suspends the calling green thread until something switches to it; returns what that passes.
+    fn switch<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        wait::switch(slf)
+    }
+
+    /// Runs turns until `stopping`.
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        run::run(slf)
+    }
+
+    /// Waits for completions at most `seconds`, or without end, and takes them.
+    #[pyo3(signature = (seconds=None))]
+    fn _poll(slf: &Bound<'_, Self>, seconds: Option<f64>) -> PyResult<()> {
+        run::poll(slf, seconds)
+    }
+
+    /// Ends all waits on a descriptor number that names another file now; True if it has listeners.
+    fn _reopened(&self, fd: i32) -> bool {
+        self.reopened(fd)
+    }
+
+    /// Watches a descriptor for a listener, level-triggered, until `_unwatch`; returns the watch's number.
+    fn _watch(&self, fd: i32, write: bool, listener: Py<PyAny>) -> PyResult<u64> {
+        let side = if write { Side::Write } else { Side::Read };
+        let mut local = self.local()?.borrow_mut();
+        let waiter = Waiter {
+            who: listener,
+            is_listener: true,
+            place: Some((fd, side)),
+            op: None,
+            pending: None,
+            timer: None,
+            outcome: None,
+        };
+        let id = local.state.waiters.insert(waiter);
+        local.state.descriptor(fd).listeners.push(id);
+        local.state.rearm(id);
+        Ok(id.token())
+    }
+
+    /// Ends a watch.
+    fn _unwatch(&self, watch: u64) -> PyResult<()> {
+        self.local()?.borrow_mut().state.unwatch(watch);
+        self.bury();
+        Ok(())
+    }
+
+    /// The native waits of one side, as `(fd, green thread)` pairs.
+    fn _waiting(&self, py: Python<'_>, write: bool) -> PyResult<Vec<(i32, Py<PyAny>)>> {
+        let side = if write { Side::Write } else { Side::Read };
+        let local = self.local()?.borrow();
+        Ok(local.state.waiting(side).map(|(fd, waiter)| (fd, waiter.who.clone_ref(py))).collect())
+    }
+
+    /// The scheduled calls as `(scheduled_time, Timer)` pairs: those with a deadline, or those due now.
+    fn _timers(&self, py: Python<'_>, due: bool) -> PyResult<Vec<(Option<f64>, Py<Timer>)>> {
+        let local = self.local()?.borrow();
+        let turn = &local.state.turn;
+        let pick = |runnable: &Runnable| match runnable {
+            Runnable::Fire(timer) => Some(timer.clone_ref(py)),
+            _ => None,
+        };
+        let timers: Vec<_> = if due {
+            turn.ready().filter_map(pick).collect()
+        } else {
+            turn.timed().filter_map(pick).collect()
+        };
+        drop(local);
+        Ok(timers.into_iter().map(|timer| (timer.get().scheduled(), timer)).collect())
+    }
+
+    /// Scheduled calls and sleeping green threads, with the ready ones and the cancelled ones not yet
+    /// removed.
+    fn get_timers_count(&self) -> PyResult<usize> {
+        let local = self.local()?.borrow();
+        Ok(local.state.turn.timed_len() + local.state.turn.cancelled_len() + local.state.turn.ready_len())
+    }
+
+    /// Cancelled calls not yet removed.
+    #[getter]
+    fn timers_canceled(&self) -> PyResult<usize> {
+        Ok(self.local()?.borrow().state.turn.cancelled_len())
+    }
+
+    /// Forgets all that is scheduled, as the end of `run` does.
+    fn _clear(&self) -> PyResult<()> {
+        let all = self.local()?.borrow_mut().state.turn.drain();
+        drop(all);
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(local) = self.local.get() else { return Ok(()) };
+        let Ok(local) = local.try_borrow() else { return Ok(()) };
+        visit.call(&local.greenlet)?;
+        for waiter in local.state.waiters.values() {
+            visit.call(&waiter.who)?;
+        }
+        for runnable in local.state.turn.ready().chain(local.state.turn.timed()) {
+            match runnable {
+                Runnable::Fire(timer) => visit.call(timer)?,
+                Runnable::Start(target, args, kwargs) => {
+                    visit.call(target)?;
+                    visit.call(args)?;
+                    visit.call(kwargs)?;
+                }
+                Runnable::Resume(_) | Runnable::Expire(_) | Runnable::Notify(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let Some(local) = self.local.get() else { return };
+        let Ok(mut local) = local.try_borrow_mut() else { return };
+        let all = local.state.turn.drain();
+        let greenlet = local.greenlet.take();
+        drop(local);
+        drop((all, greenlet));
+    }
+}

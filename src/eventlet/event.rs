@@ -1,0 +1,176 @@
+//! `eventlet.event.Event`: waiting and sending without a callback in the hub.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::PyAssertionError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PySet, PyTuple, PyType};
+
+use super::core::Core;
+use super::method::{self, Arguments, Method, attribute};
+use super::parked::{self, Delivery};
+use super::timer::Timer;
+use super::{current, greenlet};
+
+struct Eventlets {
+    class: Py<PyType>,
+    /// What `_result` is until something was sent.
+    not_used: Py<PyAny>,
+    wait: Py<PyAny>,
+    send: Py<PyAny>,
+}
+
+static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
+
+/// Replaces the methods of eventlet's Event.
+#[pyfunction]
+pub fn bind_event(event: &Bound<'_, PyType>, not_used: Py<PyAny>) -> PyResult<()> {
+    let py = event.py();
+    let eventlets = Eventlets {
+        class: event.clone().unbind(),
+        not_used,
+        wait: event.getattr("wait")?.unbind(),
+        send: event.getattr("send")?.unbind(),
+    };
+    let _ = EVENTLETS.set(py, eventlets);
+    method::bind::<Wait>(event)?;
+    method::bind::<Send>(event)
+}
+
+fn eventlets(py: Python<'_>) -> &Eventlets {
+    EVENTLETS.get(py).expect("the methods were bound after this was set")
+}
+
+/// A fresh event, as `Event()` makes it.
+pub fn new<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let event = greenlet::allocate(eventlets(py).class.bind(py))?;
+    event.setattr(intern!(py, "_waiters"), PySet::empty(py)?)?;
+    event.setattr(intern!(py, "_result"), &eventlets(py).not_used)?;
+    Ok(event)
+}
+
+/// Records a result in an event that nobody waits on.
+pub fn set_result(event: &Bound<'_, PyAny>, result: Bound<'_, PyAny>) -> PyResult<()> {
+    event.setattr(intern!(event.py(), "_result"), result)
+}
+
+/// `event.ready()`, of any class of event.
+pub fn is_ready(event: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event.py();
+    if is_exact(event) {
+        return Ok(!attribute(event, intern!(py, "_result"))?.is(&eventlets(py).not_used));
+    }
+    event.call_method0(intern!(py, "ready"))?.is_truthy()
+}
+
+/// Whether the event is of eventlet's own class: a subclass may see its methods called.
+fn is_exact(event: &Bound<'_, PyAny>) -> bool {
+    event.get_type().is(&eventlets(event.py()).class)
+}
+
+struct Wait;
+
+impl Method for Wait {
+    const NAME: &'static CStr = c"wait";
+
+    fn call<'py>(event: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event.py();
+        arguments.check(&["timeout"])?;
+        let timeout = arguments.get(0, "timeout")?.filter(|timeout| !timeout.is_none());
+        if is_exact(event)
+            && let Some(core) = current::get(py)
+            && let Ok(timeout_s) = timeout.as_ref().map(|timeout| timeout.extract::<f64>()).transpose()
+            && let Some(waiters) = pending(event)?
+        {
+            return wait(&core, event, &waiters, timeout_s);
+        }
+        eventlets(py).wait.bind(py).call1((event, timeout))
+    }
+}
+
+/// The waiters of an event that nothing was sent to; None if there is something to return at once.
+fn pending<'py>(event: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PySet>>> {
+    let py = event.py();
+    if !attribute(event, intern!(py, "_result"))?.is(&eventlets(py).not_used) {
+        return Ok(None);
+    }
+    Ok(attribute(event, intern!(py, "_waiters"))?.cast_into::<PySet>().ok())
+}
+
+fn wait<'py>(
+    core: &Bound<'py, Core>,
+    event: &Bound<'py, PyAny>,
+    waiters: &Bound<'py, PySet>,
+    timeout_s: Option<f64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = core.py();
+    waiters.add(greenlet::current(py)?)?;
+    let woken = parked::park(core, event, timeout_s);
+    waiters.discard(greenlet::current(py)?)?;
+    Ok(woken?.unwrap_or_else(|| py.None().into_bound(py)))
+}
+
+struct Send;
+
+impl Method for Send {
+    const NAME: &'static CStr = c"send";
+
+    fn call<'py>(event: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event.py();
+        arguments.check(&["result", "exc"])?;
+        let none = || py.None().into_bound(py);
+        let result = arguments.get(0, "result")?.unwrap_or_else(none);
+        let exc = arguments.get(1, "exc")?.unwrap_or_else(none);
+        if is_exact(event)
+            && let Some(core) = current::get(py)
+        {
+            send(&core, event, result, exc)?;
+        } else {
+            eventlets(py).send.bind(py).call1((event, result, exc))?;
+        }
+        Ok(none())
+    }
+}
+
+/// `event.send(result, exc)`: the waiters run in their turn, in the order of eventlet's set.
+pub fn send<'py>(
+    core: &Bound<'py, Core>,
+    event: &Bound<'py, PyAny>,
+    result: Bound<'py, PyAny>,
+    exc: Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let py = core.py();
+    if !attribute(event, intern!(py, "_result"))?.is(&eventlets(py).not_used) {
+        return Err(PyAssertionError::new_err("Trying to re-send() an already-triggered event."));
+    }
+    let exc = match exc.cast::<PyTuple>() {
+        Ok(exc) => Some(exc.clone()),
+        Err(_) if exc.is_none() => None,
+        Err(_) => Some(PyTuple::new(py, [&exc])?),
+    };
+    event.setattr(intern!(py, "_result"), &result)?;
+    event.setattr(intern!(py, "_exc"), &exc)?;
+    let waiters = attribute(event, intern!(py, "_waiters"))?;
+    if waiters.len()? == 0 {
+        return Ok(());
+    }
+    // Copied, because what is scheduled may not run Python code now, but a deallocation may.
+    let waiters: Vec<_> = waiters.try_iter()?.collect::<PyResult<_>>()?;
+    for waiter in waiters {
+        let delivery = || match &exc {
+            None => Delivery::Value(result.clone().unbind()),
+            Some(exc) => Delivery::Throw(exc.clone().unbind()),
+        };
+        if !parked::wake(core, &waiter, event, delivery) {
+            let callback = event.getattr(intern!(py, "_do_send"))?;
+            let args = (&result, &exc, waiter).into_pyobject(py)?;
+            Core::schedule(
+                core,
+                Timer::call(0.0, callback.unbind(), args.unbind(), None::<Py<PyDict>>, None),
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! The Eventlet face: a hub, and eventlet's blocking functions on it.
+//!
+//! `core` is the hub, `state` what it knows, `run` its loop, `wait` how a green thread suspends,
+//! `socket`, `green_socket` and `green` what users call. `greenlet`, `thread_bound`, `sys`, `held` and `method` are the
+//! unsafe boundary.
+
+use pyo3::prelude::*;
+
+mod arena;
+mod config;
+mod conflict;
+mod core;
+mod current;
+mod event;
+mod green;
+mod green_socket;
+mod greenlet;
+mod held;
+mod hooks;
+mod method;
+mod parked;
+mod primitives;
+mod queue;
+mod run;
+mod semaphore;
+mod socket;
+mod spawn;
+mod state;
+mod sys;
+mod thread_bound;
+mod timeout;
+mod timer;
+mod wait;
+
+/// Registers the face in the extension module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<core::Core>()?;
+    module.add_class::<timer::Timer>()?;
+    module.add_function(wrap_pyfunction!(green::set_originals, module)?)?;
+    module.add_function(wrap_pyfunction!(green::leave_hub, module)?)?;
+    module.add_function(wrap_pyfunction!(green::sleep, module)?)?;
+    module.add_function(wrap_pyfunction!(green::trampoline, module)?)?;
+    module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
+    module.add_function(wrap_pyfunction!(green::start, module)?)?;
+    module.add_function(wrap_pyfunction!(green::closing, module)?)?;
+    module.add_function(wrap_pyfunction!(green::reopened, module)?)?;
+    module.add_function(wrap_pyfunction!(green_socket::bind_socket, module)?)?;
+    primitives::register(module)?;
+    Ok(())
+}

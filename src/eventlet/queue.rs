@@ -1,0 +1,395 @@
+//! `eventlet.queue`: put, get and the hand-over between them.
+//!
+//! This is eventlet's own algorithm, with eventlet's own waiters in the same sets, so that what a program
+//! sees of a queue (`getters`, `putters`, who runs when) does not change. Queues of eventlet's four classes
+//! are served; of those, the two ordered ones keep their Python `_put` and `_get`. A subclass may override
+//! anything, and gets eventlet's own code, as does every call that neither succeeds at once nor waits
+//! without a timeout.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::{PyAssertionError, PyException};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PySet, PyTuple, PyType};
+
+use super::core::Core;
+use super::method::{self, Arguments, Method, attribute};
+use super::timer::Timer;
+use super::{current, event, greenlet, wait};
+
+struct Eventlets {
+    light: Py<PyType>,
+    queue: Py<PyType>,
+    /// The classes that order their items.
+    ordered: [Py<PyType>; 2],
+    waiter: Py<PyType>,
+    item_waiter: Py<PyType>,
+    /// The item of a putter whose item was taken.
+    none: Py<PyAny>,
+    full: Py<PyAny>,
+    put: Py<PyAny>,
+    get: Py<PyAny>,
+    unlock: Py<PyAny>,
+}
+
+static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
+
+/// Replaces the methods of eventlet's queues.
+#[pyfunction]
+pub fn bind_queue(module: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = module.py();
+    let class =
+        |name: &str| -> PyResult<Py<PyType>> { Ok(module.getattr(name)?.cast_into::<PyType>()?.unbind()) };
+    let light = module.getattr("LightQueue")?.cast_into::<PyType>()?;
+    let eventlets = Eventlets {
+        light: light.clone().unbind(),
+        queue: class("Queue")?,
+        ordered: [class("PriorityQueue")?, class("LifoQueue")?],
+        waiter: class("Waiter")?,
+        item_waiter: class("ItemWaiter")?,
+        none: module.getattr("_NONE")?.unbind(),
+        full: module.getattr("Full")?.unbind(),
+        put: light.getattr("put")?.unbind(),
+        get: light.getattr("get")?.unbind(),
+        unlock: light.getattr("_unlock")?.unbind(),
+    };
+    let _ = EVENTLETS.set(py, eventlets);
+    method::bind::<Put>(&light)?;
+    method::bind::<Get>(&light)?;
+    method::bind::<Unlock>(&light)
+}
+
+fn eventlets(py: Python<'_>) -> &Eventlets {
+    EVENTLETS.get(py).expect("the methods were bound after this was set")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Light,
+    Counting,
+    Ordered,
+}
+
+/// A queue of one of eventlet's own classes, on a thread whose hub is ours.
+struct Queue<'a, 'py> {
+    this: &'a Bound<'py, PyAny>,
+    core: Bound<'py, Core>,
+    kind: Kind,
+}
+
+impl<'a, 'py> Queue<'a, 'py> {
+    fn open(this: &'a Bound<'py, PyAny>) -> Option<Self> {
+        let py = this.py();
+        let (known, class) = (eventlets(py), this.get_type());
+        let kind = if class.is(&known.queue) {
+            Kind::Counting
+        } else if class.is(&known.light) {
+            Kind::Light
+        } else if known.ordered.iter().any(|ordered| class.is(ordered)) {
+            Kind::Ordered
+        } else {
+            return None;
+        };
+        Some(Self { this, core: current::get(py)?, kind })
+    }
+
+    fn py(&self) -> Python<'py> {
+        self.this.py()
+    }
+
+    fn len(&self) -> PyResult<usize> {
+        attribute(self.this, intern!(self.py(), "queue"))?.len()
+    }
+
+    fn has_room(&self) -> PyResult<bool> {
+        let maxsize = attribute(self.this, intern!(self.py(), "maxsize"))?;
+        Ok(maxsize.is_none() || maxsize.gt(self.len()?)?)
+    }
+
+    fn getters(&self) -> PyResult<Bound<'py, PySet>> {
+        Ok(attribute(self.this, intern!(self.py(), "getters"))?.cast_into()?)
+    }
+
+    fn putters(&self) -> PyResult<Bound<'py, PySet>> {
+        Ok(attribute(self.this, intern!(self.py(), "putters"))?.cast_into()?)
+    }
+
+    #[inline(never)]
+    fn add(&self, item: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.py();
+        if self.kind == Kind::Ordered {
+            return self.this.call_method1(intern!(py, "_put"), (item,)).map(drop);
+        }
+        attribute(self.this, intern!(py, "queue"))?.call_method1(intern!(py, "append"), (item,))?;
+        if self.kind == Kind::Counting {
+            let tasks = attribute(self.this, intern!(py, "unfinished_tasks"))?.extract::<i64>()?;
+            self.this.setattr(intern!(py, "unfinished_tasks"), tasks + 1)?;
+            let cond = attribute(self.this, intern!(py, "_cond"))?;
+            if event::is_ready(&cond)? {
+                cond.call_method0(intern!(py, "reset"))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn take(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        if self.kind == Kind::Ordered {
+            return self.this.call_method0(intern!(py, "_get"));
+        }
+        attribute(self.this, intern!(py, "queue"))?.call_method0(intern!(py, "popleft"))
+    }
+
+    /// `queue._schedule_unlock()`.
+    #[inline(never)]
+    fn schedule_unlock(&self) -> PyResult<()> {
+        let py = self.py();
+        if !attribute(self.this, intern!(py, "_event_unlock"))?.is_none() {
+            return Ok(());
+        }
+        let unlock = self.this.getattr(intern!(py, "_unlock"))?.unbind();
+        let timer = Timer::call(0.0, unlock, PyTuple::empty(py).unbind(), None::<Py<PyDict>>, None);
+        let timer = Core::schedule(&self.core, timer)?;
+        self.this.setattr(intern!(py, "_event_unlock"), timer)
+    }
+
+    /// Waits in `putters` until the item was taken or there is room for it.
+    fn put_waiting(&self, item: &Bound<'py, PyAny>) -> PyResult<()> {
+        let waiter = self.enter_putters(item)?;
+        let woken = wait::switch(&self.core);
+        self.leave_putters(&waiter, woken)
+    }
+
+    #[inline(never)]
+    fn enter_putters(&self, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let waiter = greenlet::allocate(eventlets(py).item_waiter.bind(py))?;
+        waiter.setattr(intern!(py, "item"), item)?;
+        waiter.setattr(intern!(py, "block"), PyBool::new(py, true))?;
+        set_greenlet(&waiter, Some(greenlet::current(py)?))?;
+        self.putters()?.add(&waiter)?;
+        if self.getters()?.len() > 0 {
+            self.schedule_unlock()?;
+        }
+        Ok(waiter)
+    }
+
+    #[inline(never)]
+    fn leave_putters(&self, waiter: &Bound<'py, PyAny>, woken: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+        let py = self.py();
+        set_greenlet(waiter, None)?;
+        let result = woken.and_then(|woken| {
+            if !woken.is(waiter) {
+                let text = format!("Invalid switch into Queue.put: {}", woken.repr()?);
+                return Err(PyAssertionError::new_err(text));
+            }
+            let item = attribute(waiter, intern!(py, "item"))?;
+            if item.is(&eventlets(py).none) { Ok(()) } else { self.add(&item) }
+        });
+        self.putters()?.discard(waiter)?;
+        result
+    }
+
+    /// Waits in `getters` for an item.
+    fn get_waiting(&self) -> PyResult<Bound<'py, PyAny>> {
+        let waiter = self.enter_getters()?;
+        let woken = wait::switch(&self.core);
+        self.leave_getters(&waiter, woken)
+    }
+
+    #[inline(never)]
+    fn enter_getters(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let waiter = greenlet::allocate(eventlets(py).waiter.bind(py))?;
+        set_greenlet(&waiter, Some(greenlet::current(py)?))?;
+        self.getters()?.add(&waiter)?;
+        if self.putters()?.len() > 0 {
+            self.schedule_unlock()?;
+        }
+        Ok(waiter)
+    }
+
+    #[inline(never)]
+    fn leave_getters(
+        &self,
+        waiter: &Bound<'py, PyAny>,
+        woken: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        set_greenlet(waiter, None)?;
+        if woken.is_err() {
+            self.schedule_unlock()?;
+        }
+        self.getters()?.discard(waiter)?;
+        woken
+    }
+}
+
+fn set_greenlet<'py>(waiter: &Bound<'py, PyAny>, green: Option<Bound<'py, PyAny>>) -> PyResult<()> {
+    waiter.setattr(intern!(waiter.py(), "greenlet"), green)
+}
+
+/// The green thread that waits, if it still does.
+fn waiting<'py>(waiter: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let green = attribute(waiter, intern!(waiter.py(), "greenlet"))?;
+    Ok((!green.is_none()).then_some(green))
+}
+
+/// `waiter.switch(value)`: what the green thread lets escape is printed, and nothing else stops.
+fn switch<'py>(green: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<()> {
+    let py = green.py();
+    let args = PyTuple::new(py, [value])?;
+    match super::hooks::switch_with(green, &args) {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            py.import("traceback")?.call_method1("print_exception", (error.value(py),)).map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+impl<'py> Queue<'_, 'py> {
+    /// One step of `queue._unlock()`; false when there is nothing left to hand over.
+    fn unlock_one(&self) -> PyResult<bool> {
+        let py = self.py();
+        let (getters, putters, len) = (self.getters()?, self.putters()?, self.len()?);
+        if len > 0 && getters.len() > 0 {
+            if let Some(green) = getters.pop().map_or(Ok(None), |getter| waiting(&getter))? {
+                match self.take() {
+                    Ok(item) => switch(&green, &item)?,
+                    Err(error) => greenlet::throw(&green, error.value(py).as_any()).map(drop)?,
+                }
+            }
+        } else if putters.len() > 0 && getters.len() > 0 {
+            self.hand_over(&getters, &putters)?;
+        } else if putters.len() > 0 && self.has_room()? {
+            if let Some(putter) = putters.pop()
+                && let Some(green) = waiting(&putter)?
+            {
+                switch(&green, &putter)?;
+            }
+        } else if putters.len() > 0 {
+            return self.refuse(&putters);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Gives a putter's item to a getter, through the queue, which decides which item comes out.
+    fn hand_over(&self, getters: &Bound<'py, PySet>, putters: &Bound<'py, PySet>) -> PyResult<()> {
+        let py = self.py();
+        let Some(putter) = putters.pop() else { return Ok(()) };
+        let Some(putting) = waiting(&putter)? else { return Ok(()) };
+        let getting = getters.pop().map_or(Ok(None), |getter| waiting(&getter))?;
+        let Some(getting) = getting else { return putters.add(putter) };
+        let item = attribute(&putter, intern!(py, "item"))?;
+        // This makes the green thread that calls put() not put it again.
+        putter.setattr(intern!(py, "item"), &eventlets(py).none)?;
+        self.add(&item)?;
+        let item = self.take()?;
+        switch(&getting, &item)?;
+        // It may have been killed by the other one meanwhile.
+        match waiting(&putter)? {
+            Some(_) => switch(&putting, &putter),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells putters that do not block that the queue is full.
+    #[cold]
+    fn refuse(&self, putters: &Bound<'py, PySet>) -> PyResult<bool> {
+        let py = self.py();
+        let mut refused = Vec::new();
+        for putter in putters.iter() {
+            if !attribute(&putter, intern!(py, "block"))?.is_truthy()? {
+                refused.push(putter);
+            }
+        }
+        for putter in &refused {
+            putters.discard(putter)?;
+            if let Some(green) = waiting(putter)? {
+                let throw = green.getattr(intern!(py, "throw"))?.unbind();
+                let args = (&eventlets(py).full,).into_pyobject(py)?.unbind();
+                Core::schedule(&self.core, Timer::call(0.0, throw, args, None::<Py<PyDict>>, None))?;
+            }
+        }
+        Ok(!refused.is_empty())
+    }
+}
+
+struct Put;
+
+impl Method for Put {
+    const NAME: &'static CStr = c"put";
+
+    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        arguments.check(&["item", "block", "timeout"])?;
+        let item = arguments.require(0, "item")?;
+        let (block, timeout) = (arguments.get(1, "block")?, arguments.get(2, "timeout")?);
+        if let Some(queue) = Queue::open(this) {
+            if queue.has_room()? {
+                queue.add(&item)?;
+                if queue.getters()?.len() > 0 {
+                    queue.schedule_unlock()?;
+                }
+                return Ok(py.None().into_bound(py));
+            }
+            if block.is_none() && timeout.as_ref().is_none_or(|timeout| timeout.is_none()) {
+                queue.put_waiting(&item)?;
+                return Ok(py.None().into_bound(py));
+            }
+        }
+        let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
+        eventlets(py).put.bind(py).call1((this, item, block, timeout))
+    }
+}
+
+struct Get;
+
+impl Method for Get {
+    const NAME: &'static CStr = c"get";
+
+    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        arguments.check(&["block", "timeout"])?;
+        let (block, timeout) = (arguments.get(0, "block")?, arguments.get(1, "timeout")?);
+        if let Some(queue) = Queue::open(this) {
+            if queue.len()? > 0 {
+                if queue.putters()?.len() > 0 {
+                    queue.schedule_unlock()?;
+                }
+                return queue.take();
+            }
+            if block.is_none() && timeout.as_ref().is_none_or(|timeout| timeout.is_none()) {
+                return queue.get_waiting();
+            }
+        }
+        let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
+        eventlets(py).get.bind(py).call1((this, block, timeout))
+    }
+}
+
+struct Unlock;
+
+impl Method for Unlock {
+    const NAME: &'static CStr = c"_unlock";
+
+    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        arguments.check(&[])?;
+        match Queue::open(this) {
+            Some(queue) if wait::in_mainloop(&queue.core)? => {
+                let result = (|| {
+                    while queue.unlock_one()? {}
+                    Ok(())
+                })();
+                this.setattr(intern!(py, "_event_unlock"), py.None())?;
+                result.map(|()| py.None().into_bound(py))
+            }
+            _ => eventlets(py).unlock.bind(py).call1((this,)),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The hub's loop: batches of what is ready, then one look at the kernel.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::core::Core;
+use super::state::{Outcome, Runnable};
+use super::{greenlet, hooks};
+use crate::turn::now_ns;
+
+/// Runs turns until `hub.stopping`; an exception of `hub.SYSTEM_EXCEPTIONS` ends it too.
+pub fn run(core: &Bound<'_, Core>) -> PyResult<()> {
+    let py = core.py();
+    loop {
+        close_obsolete(core)?;
+        Core::empty_inbox(core);
+        let debug_blocking = {
+            let mut local = core.get().local()?.borrow_mut();
+            if local.stopping {
+                return Ok(());
+            }
+            local.state.turn.expire(now_ns());
+            local.state.turn.begin();
+            local.debug_blocking
+        };
+        if debug_blocking {
+            core.call_method0(intern!(py, "block_detect_pre"))?;
+        }
+        batch(core)?;
+        if debug_blocking {
+            core.call_method0(intern!(py, "block_detect_post"))?;
+        }
+        look(core)?;
+    }
+}
+
+/// eventlet's listeners whose descriptor number was given to another file are told first of all.
+fn close_obsolete(core: &Bound<'_, Core>) -> PyResult<()> {
+    let py = core.py();
+    while core.getattr(intern!(py, "closed"))?.is_truthy()? {
+        core.call_method0(intern!(py, "close_one"))?;
+    }
+    Ok(())
+}
+
+/// Runs what was ready when the turn began.
+fn batch(core: &Bound<'_, Core>) -> PyResult<()> {
+    loop {
+        let runnable = core.get().local()?.borrow_mut().state.turn.next();
+        match runnable {
+            Some(runnable) => step(core, runnable)?,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
+    let py = core.py();
+    match runnable {
+        Runnable::Resume(id) => {
+            let who = core.get().local()?.borrow_mut().state.resume(py, id);
+            let Some(who) = who else { return Ok(()) };
+            match hooks::resume(who.bind(py)) {
+                Ok(_) => Ok(()),
+                Err(error) => report(core, error),
+            }
+        }
+        Runnable::Expire(id) => {
+            let live = {
+                let mut local = core.get().local()?.borrow_mut();
+                let live = local.state.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_none());
+                if live {
+                    // Data that won the race against the timeout is delivered; no byte is lost.
+                    local.state.settle(id);
+                    let waiter = local.state.waiters.get_mut(id);
+                    waiter.is_some_and(|waiter| {
+                        waiter.outcome.get_or_insert(Outcome::Expired);
+                        true
+                    })
+                } else {
+                    false
+                }
+            };
+            if live { step(core, Runnable::Resume(id)) } else { Ok(()) }
+        }
+        Runnable::Start(target, args, kwargs) => {
+            let kwargs = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+            match greenlet::switch(target.bind(py), Some(args.bind(py)), kwargs) {
+                Ok(_) => Ok(()),
+                Err(error) => report(core, error),
+            }
+        }
+        Runnable::Fire(timer) => match calling(core, || timer.get().fire(py))? {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let timer = timer.clone_ref(py).into_any();
+                report_with(core, error, "squelch_timer_exception", timer)
+            }
+        },
+        Runnable::Notify(id) => {
+            let listener = {
+                let local = core.get().local()?.borrow();
+                local.state.waiters.get(id).map(|waiter| {
+                    (waiter.who.clone_ref(py).into_bound(py), waiter.place.map_or(-1, |(fd, _)| fd))
+                })
+            };
+            let Some((listener, fd)) = listener else { return Ok(()) };
+            let called = calling(core, || {
+                listener.getattr(intern!(py, "cb")).and_then(|callback| callback.call1((fd,)))
+            })?;
+            let result = match called {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    let fd = fd.into_pyobject(py)?.into_any().unbind();
+                    report_with(core, error, "squelch_exception", fd)
+                }
+            };
+            core.get().with_state(|state| state.rearm(id));
+            result
+        }
+    }
+}
+
+/// Runs a callback in the hub's greenlet. If it switches to a green thread that then waits, control comes
+/// back into the callback, as on eventlet's hubs, and not to the next green thread that is ready.
+fn calling<T>(core: &Bound<'_, Core>, callback: impl FnOnce() -> T) -> PyResult<T> {
+    core.get().local()?.borrow_mut().calling = true;
+    let result = callback();
+    core.get().local()?.borrow_mut().calling = false;
+    Ok(result)
+}
+
+/// One look at the kernel; waits only if nothing is ready.
+fn look(core: &Bound<'_, Core>) -> PyResult<()> {
+    let py = core.py();
+    let timeout = {
+        let mut local = core.get().local()?.borrow_mut();
+        if local.stopping {
+            return Ok(());
+        }
+        local.state.turn.timeout(now_ns())
+    };
+    if timeout == Some(Duration::ZERO) {
+        return take(core, Some(Duration::ZERO));
+    }
+    let seconds = timeout.map(|timeout| timeout.as_secs_f64());
+    core.call_method1(intern!(py, "wait"), (seconds,)).map(drop)
+}
+
+/// `hub._poll(seconds)`: the wait itself, called through the hub's Python method `do_poll`.
+pub fn poll(core: &Bound<'_, Core>, seconds: Option<f64>) -> PyResult<()> {
+    let timeout =
+        seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+    take(core, timeout)?;
+    core.py().check_signals()
+}
+
+/// Waits for completions, with the GIL released if that can block, and makes their waiters ready.
+fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
+    let py = core.py();
+    {
+        let mut local = core.get().local()?.borrow_mut();
+        let proactor = &mut local.state.proactor;
+        let waited = if timeout == Some(Duration::ZERO) {
+            proactor.wait(timeout)
+        } else {
+            py.detach(|| proactor.wait(timeout))
+        };
+        waited.map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string())))?;
+        local.state.reap();
+    }
+    super::held::bury();
+    Ok(())
+}
+
+/// For `sleep(0)`: looks for something else to run, and says whether there is nothing.
+///
+/// Between batches of a running hub an empty ready queue means that only the kernel or a due timer could
+/// have work; both are asked here, without a switch to the hub's greenlet.
+pub fn nothing_to_yield_to(core: &Bound<'_, Core>) -> PyResult<bool> {
+    {
+        let local = core.get().local()?.borrow();
+        if local.state.turn.has_ready() || !local.running || local.stopping || local.calling {
+            return Ok(false);
+        }
+    }
+    take(core, Some(Duration::ZERO))?;
+    Core::empty_inbox(core);
+    let mut local = core.get().local()?.borrow_mut();
+    local.state.turn.expire(now_ns());
+    Ok(!local.state.turn.has_ready())
+}
+
+/// Prints an exception as eventlet's hubs do, or passes it on if it must end the hub.
+pub fn report(core: &Bound<'_, Core>, error: PyErr) -> PyResult<()> {
+    let py = core.py();
+    if is_system(core, &error)? {
+        return Err(error);
+    }
+    core.call_method1(intern!(py, "squelch_generic_exception"), (exc_info(py, &error),)).map(drop)
+}
+
+fn report_with(core: &Bound<'_, Core>, error: PyErr, method: &str, what: Py<PyAny>) -> PyResult<()> {
+    let py = core.py();
+    if is_system(core, &error)? {
+        return Err(error);
+    }
+    core.call_method1(method, (what, exc_info(py, &error))).map(drop)
+}
+
+fn is_system(core: &Bound<'_, Core>, error: &PyErr) -> PyResult<bool> {
+    let py = core.py();
+    error.matches(py, core.getattr(intern!(py, "SYSTEM_EXCEPTIONS"))?).map_err(Into::into)
+}
+
+type ExcInfo<'py> =
+    (Bound<'py, pyo3::types::PyType>, Py<pyo3::exceptions::PyBaseException>, Option<Bound<'py, PyAny>>);
+
+fn exc_info<'py>(py: Python<'py>, error: &PyErr) -> ExcInfo<'py> {
+    let traceback = error.traceback(py).map(Bound::into_any);
+    (error.get_type(py), error.value(py).clone().unbind(), traceback)
+}

@@ -1,0 +1,455 @@
+//! Green socket operations: what `GreenSocket`'s methods do on one of our hubs.
+//!
+//! A receive goes to the ring at once and the green thread leaves: the kernel copies the bytes when they
+//! come, and no `EAGAIN` is ever asked for. Only when the last completion said that more bytes are waiting
+//! is a direct receive tried first. A send is tried directly, so that a send that fits does not yield, as
+//! on eventlet's own hubs; the ring finishes what did not fit.
+//!
+//! Each operation is a loop of three steps in frames of their own: look (`*_now`), wait (`park`), take what
+//! came (`*_done`). Only small values live in the frame that waits, because it is copied at every switch.
+
+use std::io::ErrorKind;
+use std::os::fd::RawFd;
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::core::Core;
+use super::held::{self, Held};
+use super::state::{Kind, Outcome, Side};
+use super::sys::{self, os_error};
+use super::wait::{self, Request, Waiting};
+use super::{hooks, method};
+use crate::proactor::{Completion, Errno, Payload, StableBytes};
+
+/// A receive of more than this is worth a second, direct call when the socket holds more.
+const POOLED_LEN: usize = 4096;
+
+/// A GreenSocket during one call.
+pub struct Socket<'a, 'py> {
+    green: &'a Bound<'py, PyAny>,
+    core: &'a Bound<'py, Core>,
+    fd: RawFd,
+    /// Of the descriptor number when the call began: after a wait the number may be another file's.
+    generation: u32,
+}
+
+/// What one step of an operation came to.
+enum Step<'py, T> {
+    Done(T),
+    Wait(Waiting<'py>),
+    Again,
+    /// Not connected yet, closed meanwhile, or called from the hub: eventlet's own code knows what to do.
+    Eventlet,
+}
+
+impl<'a, 'py> Socket<'a, 'py> {
+    /// None where eventlet's own code must run: non-blocking, closed, or no stream.
+    #[inline(never)]
+    pub fn open(green: &'a Bound<'py, PyAny>, core: &'a Bound<'py, Core>) -> PyResult<Option<Self>> {
+        let py = green.py();
+        if method::attribute(green, intern!(py, "act_non_blocking"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let fd: RawFd = method::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
+        if fd < 0 {
+            return Ok(None);
+        }
+        let mut local = core.get().local()?.borrow_mut();
+        let descriptor = local.state.descriptor(fd);
+        if descriptor.kind == Kind::Unknown {
+            descriptor.kind = if sys::is_stream(fd) { Kind::Stream } else { Kind::Other };
+        }
+        let generation = descriptor.generation;
+        Ok((descriptor.kind == Kind::Stream).then_some(Self { green, core, fd, generation }))
+    }
+
+    /// Whether the number still names the file that it named when the call began.
+    fn is_same_file(&self) -> PyResult<bool> {
+        let mut local = self.core.get().local()?.borrow_mut();
+        Ok(local.state.descriptor(self.fd).generation == self.generation)
+    }
+
+    fn timeout_s(&self) -> PyResult<Option<f64>> {
+        let py = self.green.py();
+        let timeout = if hooks::is_green_socket(self.green) {
+            method::attribute(self.green, intern!(py, "_timeout"))?
+        } else {
+            self.green.call_method0(intern!(py, "gettimeout"))?
+        };
+        if timeout.is_none() { Ok(None) } else { timeout.extract().map(Some) }
+    }
+
+    fn wait<T>(&self, side: Side, request: Request) -> PyResult<Step<'py, T>> {
+        // A socket that eventlet has marked as closed must not wait on a number that is somebody else's.
+        if method::attribute(self.green, intern!(self.green.py(), "_closed"))?.is_truthy()? {
+            return Ok(Step::Eventlet);
+        }
+        if wait::in_mainloop(self.core)? {
+            return Ok(Step::Eventlet);
+        }
+        wait::begin(self.core, self.fd, side, request, self.timeout_s()?).map(Step::Wait)
+    }
+
+    fn note(&self, has_more: bool) -> PyResult<()> {
+        self.core.get().local()?.borrow_mut().state.descriptor(self.fd).has_more = has_more;
+        Ok(())
+    }
+
+    fn reopened(&self) -> PyResult<()> {
+        self.green.call_method0(intern!(self.green.py(), "_mark_as_closed")).map(drop)
+    }
+
+    /// The first step of a receive: what is at hand, by `leftover` or `direct`, or a wait.
+    fn look<T>(
+        &self,
+        limit: usize,
+        leftover: impl FnOnce(&[u8]) -> PyResult<T>,
+        direct: impl FnOnce() -> PyResult<std::io::Result<(T, usize)>>,
+        end: impl FnOnce() -> T,
+    ) -> PyResult<Step<'py, T>> {
+        if !self.is_same_file()? {
+            return Ok(Step::Eventlet);
+        }
+        let (bytes, has_more) = {
+            let mut local = self.core.get().local()?.borrow_mut();
+            let state = &mut local.state;
+            (state.take_leftover(self.fd, limit), state.descriptor(self.fd).has_more)
+        };
+        if let Some(bytes) = bytes {
+            return leftover(&bytes).map(Step::Done);
+        }
+        if !has_more {
+            return self.wait(Side::Read, Request::Recv(u32::try_from(limit).unwrap_or(u32::MAX)));
+        }
+        match direct()? {
+            Ok((value, count)) => {
+                self.note(count == limit)?;
+                return Ok(Step::Done(value));
+            }
+            Err(error) if not_now(&error) => self.note(false)?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.green.py().check_signals()?,
+            Err(error) => return failed(&error).map(|()| Step::Done(end())),
+        }
+        Ok(Step::Again)
+    }
+
+    /// The completion of a receive that waited.
+    fn completed(&self, waiting: Waiting<'py>) -> PyResult<Step<'py, Received>> {
+        match waiting.outcome(self.core) {
+            Outcome::Leftover(bytes) => Ok(Step::Done(Received::Leftover(bytes))),
+            Outcome::Completed(completion) => match completion.result {
+                Ok(_) => Ok(Step::Done(Received::Completed(completion))),
+                Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) => Ok(Step::Again),
+                Err(Errno::NOTCONN) => Ok(Step::Eventlet),
+                Err(errno) => {
+                    failed(&errno.into())?;
+                    Ok(Step::Done(Received::Leftover(Box::default())))
+                }
+            },
+            Outcome::Expired => Err(timed_out()),
+            Outcome::Woken => Ok(Step::Again),
+            Outcome::Closed => Ok(Step::Eventlet),
+            Outcome::Reopened => {
+                self.reopened()?;
+                Err(PyEOFError::new_err(()))
+            }
+        }
+    }
+
+    // recv -------------------------------------------------------------------------------------------------
+
+    /// `GreenSocket.recv` of at most `limit` bytes; None where eventlet's own code must run.
+    pub fn recv(&self, limit: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        loop {
+            let waiting = match self.recv_now(limit)? {
+                Step::Done(bytes) => return Ok(Some(bytes)),
+                Step::Again => continue,
+                Step::Eventlet => return Ok(None),
+                Step::Wait(waiting) => waiting,
+            };
+            waiting.park(self.core)?;
+            match self.recv_done(waiting, limit)? {
+                Step::Done(bytes) => return Ok(Some(bytes)),
+                Step::Again | Step::Wait(_) => {}
+                Step::Eventlet => return Ok(None),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn recv_now(&self, limit: usize) -> PyResult<Step<'py, Bound<'py, PyBytes>>> {
+        let py = self.green.py();
+        self.look(
+            limit,
+            |bytes| Ok(PyBytes::new(py, bytes)),
+            || {
+                let received = sys::bytes_from(py, limit, |room| sys::recv_now(self.fd, room))?;
+                Ok(received.map(|bytes| {
+                    let count = bytes.as_bytes().len();
+                    (bytes, count)
+                }))
+            },
+            || PyBytes::new(py, b""),
+        )
+    }
+
+    #[inline(never)]
+    fn recv_done(&self, waiting: Waiting<'py>, limit: usize) -> PyResult<Step<'py, Bound<'py, PyBytes>>> {
+        let received = match self.completed(waiting)? {
+            Step::Done(received) => received,
+            Step::Eventlet => return Ok(Step::Eventlet),
+            Step::Again | Step::Wait(_) => return Ok(Step::Again),
+        };
+        let first = received.bytes();
+        if self.is_same_file()? {
+            if received.more_waits() && first.len() < limit && limit > POOLED_LEN {
+                return self.rest(first, limit).map(Step::Done);
+            }
+            self.note(received.more_waits())?;
+        }
+        Ok(Step::Done(PyBytes::new(self.green.py(), first)))
+    }
+
+    /// `first`, and what the socket holds besides, up to `limit` in all.
+    fn rest(&self, first: &[u8], limit: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let mut more = false;
+        let bytes = sys::bytes_from(self.green.py(), limit, |room| {
+            room[..first.len()].copy_from_slice(first);
+            let rest = &mut room[first.len()..];
+            let wanted = rest.len();
+            // An error shows again at the next receive; the bytes at hand come first.
+            let got = sys::recv_now(self.fd, rest).unwrap_or(0);
+            more = got == wanted;
+            Ok(first.len() + got)
+        })?;
+        self.note(more)?;
+        bytes.map_err(|error| os_error(error.raw_os_error().unwrap_or(0)))
+    }
+
+    // recv_into --------------------------------------------------------------------------------------------
+
+    /// `GreenSocket.recv_into` of at most `limit` bytes; None where eventlet's own code must run.
+    pub fn recv_into(&self, target: &PyUntypedBuffer, limit: usize) -> PyResult<Option<usize>> {
+        loop {
+            let waiting = match self.recv_into_now(target, limit)? {
+                Step::Done(count) => return Ok(Some(count)),
+                Step::Again => continue,
+                Step::Eventlet => return Ok(None),
+                Step::Wait(waiting) => waiting,
+            };
+            waiting.park(self.core)?;
+            match self.recv_into_done(waiting, target, limit)? {
+                Step::Done(count) => return Ok(Some(count)),
+                Step::Again | Step::Wait(_) => {}
+                Step::Eventlet => return Ok(None),
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn recv_into_now(&self, target: &PyUntypedBuffer, limit: usize) -> PyResult<Step<'py, usize>> {
+        let py = self.green.py();
+        self.look(
+            limit,
+            |bytes| held::copy_into(py, target, limit, bytes),
+            || {
+                let received = held::with_target(py, target, limit, |room| sys::recv_now(self.fd, room))?;
+                Ok(received.map(|count| (count, count)))
+            },
+            || 0,
+        )
+    }
+
+    #[inline(never)]
+    fn recv_into_done(
+        &self,
+        waiting: Waiting<'py>,
+        target: &PyUntypedBuffer,
+        limit: usize,
+    ) -> PyResult<Step<'py, usize>> {
+        let received = match self.completed(waiting)? {
+            Step::Done(received) => received,
+            Step::Eventlet => return Ok(Step::Eventlet),
+            Step::Again | Step::Wait(_) => return Ok(Step::Again),
+        };
+        let py = self.green.py();
+        let count = held::copy_into(py, target, limit, received.bytes())?;
+        if !self.is_same_file()? {
+            return Ok(Step::Done(count));
+        }
+        let (mut total, mut more) = (count, received.more_waits());
+        if more && count < limit && limit > POOLED_LEN {
+            let rest = held::with_target(py, target, limit, |room| {
+                let rest = room.get_mut(count..).unwrap_or_default();
+                let wanted = rest.len();
+                sys::recv_now(self.fd, rest).map(|got| (got, got == wanted))
+            })?;
+            (total, more) = rest.map_or((count, false), |(got, full)| (count + got, full));
+        }
+        self.note(more)?;
+        Ok(Step::Done(total))
+    }
+
+    // send -------------------------------------------------------------------------------------------------
+
+    /// `GreenSocket.sendall`.
+    pub fn sendall(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<()> {
+        let mut sent = 0;
+        loop {
+            let waiting = match self.sendall_now(data, &mut sent, flags)? {
+                Step::Done(()) => return Ok(()),
+                Step::Wait(waiting) => waiting,
+                Step::Again => continue,
+                Step::Eventlet => return Err(self.refusal()?),
+            };
+            waiting.park(self.core)?;
+            sent += self.sendall_done(waiting)?;
+        }
+    }
+
+    /// Why a send that does not fit cannot wait.
+    #[cold]
+    fn refusal(&self) -> PyResult<PyErr> {
+        if wait::in_mainloop(self.core)? {
+            return Ok(wait::mainloop_error());
+        }
+        Ok(reset_by_another())
+    }
+
+    #[inline(never)]
+    fn sendall_now(&self, data: &Bound<'py, PyAny>, sent: &mut usize, flags: i32) -> PyResult<Step<'py, ()>> {
+        if !self.is_same_file()? {
+            return Err(os_error(libc::EBADF));
+        }
+        let held;
+        let bytes = match data.cast::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes(),
+            Err(_) => {
+                held = Held::new(data)?;
+                held.bytes()
+            }
+        };
+        let len = bytes.len();
+        match sys::send_now(self.fd, bytes.get(*sent..).unwrap_or_default(), flags) {
+            Ok(count) => *sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.green.py().check_signals()?;
+                return Ok(Step::Again);
+            }
+            Err(error) => return Err(os_error(error.raw_os_error().unwrap_or(0))),
+        }
+        if *sent >= len {
+            return Ok(Step::Done(()));
+        }
+        self.wait(Side::Write, Request::Send(Held::new(data)?, *sent, flags))
+    }
+
+    /// How many more bytes a wait has sent; fewer than all of them if its timeout came half-way, and then
+    /// the rest has a timeout of its own, as each of eventlet's sends has.
+    #[inline(never)]
+    fn sendall_done(&self, waiting: Waiting<'py>) -> PyResult<usize> {
+        let outcome = waiting.outcome(self.core);
+        held::bury();
+        match outcome {
+            Outcome::Completed(completion) => match completion.result {
+                Ok(count) => Ok(count as usize),
+                Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) => Ok(0),
+                Err(errno) => Err(os_error(errno.raw_os_error())),
+            },
+            Outcome::Expired => Err(timed_out()),
+            Outcome::Woken | Outcome::Leftover(_) => Ok(0),
+            Outcome::Closed => Err(os_error(libc::EBADF)),
+            Outcome::Reopened => {
+                self.reopened()?;
+                Err(reset_by_another())
+            }
+        }
+    }
+
+    /// `GreenSocket.send`; None where eventlet's own code must run.
+    #[inline(never)]
+    pub fn send(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<Option<usize>> {
+        let held = Held::new(data)?;
+        let sent = sys::send_now(self.fd, held.bytes(), flags);
+        drop(held);
+        held::bury();
+        match sent {
+            Ok(count) => Ok(Some(count)),
+            // eventlet's own loop waits for the socket to become writable.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+            Err(error) => Err(os_error(error.raw_os_error().unwrap_or(0))),
+        }
+    }
+}
+
+/// Bytes that a killed receive had taken, for the ways to receive that are otherwise eventlet's own:
+/// non-blocking, with flags, with an address.
+#[cold]
+#[inline(never)]
+pub fn leftover(
+    green: &Bound<'_, PyAny>,
+    core: &Bound<'_, Core>,
+    limit: usize,
+    flags: i32,
+) -> PyResult<Option<Box<[u8]>>> {
+    if core.get().with_state(|state| state.has_leftovers()) != Some(true) {
+        return Ok(None);
+    }
+    let py = green.py();
+    let fd: RawFd = method::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
+    let bytes = core.get().with_state(|state| {
+        if flags & libc::MSG_PEEK != 0 {
+            state.peek_leftover(fd, limit)
+        } else {
+            state.take_leftover(fd, limit)
+        }
+    });
+    Ok(bytes.flatten())
+}
+
+/// What a receive that waited has got; no bytes at the end of the stream.
+enum Received {
+    Completed(Completion),
+    Leftover(Box<[u8]>),
+}
+
+impl Received {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Completed(Completion { payload: Payload::Lease(lease), .. }) => lease.bytes(),
+            Self::Completed(_) => &[],
+            Self::Leftover(bytes) => bytes,
+        }
+    }
+
+    fn more_waits(&self) -> bool {
+        matches!(self, Self::Completed(completion) if completion.sock_nonempty)
+    }
+}
+
+/// Nothing is there, or the socket is not connected yet: wait.
+fn not_now(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOTCONN))
+}
+
+/// eventlet takes a reset or broken connection for the end of the stream, and raises anything else.
+fn failed(error: &std::io::Error) -> PyResult<()> {
+    match error.raw_os_error() {
+        Some(libc::ECONNRESET | libc::ESHUTDOWN | libc::EPIPE) => Ok(()),
+        errno => Err(os_error(errno.unwrap_or(0))),
+    }
+}
+
+/// `socket.timeout('timed out')`, which is TimeoutError since Python 3.10.
+fn timed_out() -> PyErr {
+    PyTimeoutError::new_err("timed out")
+}
+
+fn reset_by_another() -> PyErr {
+    PyOSError::new_err((libc::ECONNRESET, "Connection closed by another thread"))
+}

@@ -1,0 +1,439 @@
+//! What a hub knows: the turn, the proactor, who waits for what, and the state of each descriptor.
+//!
+//! Nothing here runs Python code or drops a Python reference, so a borrow of the state can never be met
+//! by a second one: what must be dropped is handed out, or put in the `graveyard` for the caller to empty.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+
+use super::timer::Timer;
+use crate::proactor::{Completion, Interest, Op, OpId, Payload, Proactor};
+use crate::turn::{TimerKey, Turn};
+
+new_key_type! {
+    /// Names one wait of one green thread, or one persistent listener.
+    pub struct WaiterId;
+}
+
+impl WaiterId {
+    /// The number under which the proactor returns the completion.
+    pub fn token(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    fn from_token(token: u64) -> Self {
+        KeyData::from_ffi(token).into()
+    }
+}
+
+/// Which half of a descriptor a wait occupies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Reading and accepting.
+    Read,
+    /// Writing and connecting.
+    Write,
+}
+
+impl Side {
+    /// Eventlet's own name for it, as in `hub.READ`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    /// What a readiness wait of this side asks the kernel for.
+    pub fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READ,
+            Self::Write => Interest::WRITE,
+        }
+    }
+}
+
+/// How a wait ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The operation completed.
+    Completed(Completion),
+    /// Bytes that a killed receive of the same socket had left, for a receive that queued behind it.
+    Leftover(Box<[u8]>),
+    /// The timeout came first, and the operation has been cancelled.
+    Expired,
+    /// The descriptor was closed by another green thread.
+    Closed,
+    /// The descriptor's number was given to another file (eventlet's `IOClosed`).
+    Reopened,
+    /// The wait was not for an operation and is over, or should be tried again.
+    Woken,
+}
+
+/// One suspended green thread, or one listener added with `hub.add`.
+pub struct Waiter {
+    /// The green thread to resume, or the listener whose callback to call.
+    pub who: Py<PyAny>,
+    pub is_listener: bool,
+    pub place: Option<(RawFd, Side)>,
+    pub op: Option<OpId>,
+    /// The operation of a wait that queues behind another one.
+    pub pending: Option<Op>,
+    pub timer: Option<TimerKey>,
+    pub outcome: Option<Outcome>,
+}
+
+/// What the ready queue and the timers hold.
+pub enum Runnable {
+    /// Resume the green thread of a wait.
+    Resume(WaiterId),
+    /// The timeout of a wait has come.
+    Expire(WaiterId),
+    /// Call the callback of a listener.
+    Notify(WaiterId),
+    /// Call a timer (`schedule_call_*`).
+    Fire(Py<Timer>),
+    /// Switch into a green thread for the first time.
+    Start(Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>),
+}
+
+/// One half of a descriptor: who holds it, and who queues behind.
+#[derive(Default)]
+pub struct Half {
+    pub active: Option<WaiterId>,
+    pub queue: VecDeque<WaiterId>,
+}
+
+/// What is known of the descriptor besides its waits; forgotten when the number is reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Unknown,
+    Stream,
+    Other,
+}
+
+/// One descriptor number.
+#[derive(Default)]
+pub struct Descriptor {
+    read: Half,
+    write: Half,
+    pub kind: Kind,
+    /// The number was open when a wait began, and has not been closed through Python's sockets since.
+    pub seen_open: bool,
+    /// The kernel said that more bytes are waiting: try a direct receive before the next wait.
+    pub has_more: bool,
+    /// Listeners added with `hub.add` on this number.
+    pub listeners: Vec<WaiterId>,
+    /// Counts the closes and openings of the number: whoever waited compares before it uses the number.
+    pub generation: u32,
+}
+
+impl Descriptor {
+    pub fn half(&mut self, side: Side) -> &mut Half {
+        match side {
+            Side::Read => &mut self.read,
+            Side::Write => &mut self.write,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.read.active.is_none()
+            && self.write.active.is_none()
+            && self.read.queue.is_empty()
+            && self.write.queue.is_empty()
+            && self.listeners.is_empty()
+    }
+
+    fn forget_file(&mut self) {
+        self.kind = Kind::Unknown;
+        self.seen_open = false;
+        self.generation = self.generation.wrapping_add(1);
+        self.has_more = false;
+    }
+}
+
+/// Everything of one hub that its thread owns.
+pub struct State {
+    pub turn: Turn<Runnable>,
+    pub proactor: Proactor,
+    pub waiters: SlotMap<WaiterId, Waiter>,
+    descriptors: Vec<Descriptor>,
+    /// Bytes that a receive had taken from the kernel when its green thread was killed, per socket.
+    leftovers: HashMap<RawFd, VecDeque<Box<[u8]>>>,
+    completions: Vec<Completion>,
+    /// Waiters whose references are to be dropped when the state is not borrowed.
+    pub graveyard: Vec<Waiter>,
+}
+
+impl State {
+    pub fn new(proactor: Proactor) -> Self {
+        Self {
+            turn: Turn::default(),
+            proactor,
+            waiters: SlotMap::with_key(),
+            descriptors: Vec::new(),
+            leftovers: HashMap::new(),
+            completions: Vec::new(),
+            graveyard: Vec::new(),
+        }
+    }
+
+    /// The entry of a descriptor number, which must not be negative.
+    pub fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
+        let index = fd as usize;
+        if index >= self.descriptors.len() {
+            self.descriptors.resize_with(index + 1, Descriptor::default);
+        }
+        &mut self.descriptors[index]
+    }
+
+    /// Adds a wait and submits its operation under the wait's own number.
+    pub fn submit(&mut self, mut waiter: Waiter, op: Op) -> WaiterId {
+        waiter.op = None;
+        let id = self.waiters.insert(waiter);
+        let op = self.proactor.submit(op, id.token());
+        self.waiters[id].op = Some(op);
+        id
+    }
+
+    /// Takes what the kernel has completed and makes the waits ready that it belongs to.
+    pub fn reap(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.proactor.reap(&mut completions);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let id = WaiterId::from_token(completion.token);
+        match self.waiters.get_mut(id) {
+            Some(waiter) if waiter.is_listener => {
+                waiter.op = None;
+                self.turn.push(Runnable::Notify(id));
+            }
+            Some(waiter) if waiter.outcome.is_none() => {
+                waiter.op = None;
+                waiter.outcome = Some(Outcome::Completed(completion));
+                self.turn.push(Runnable::Resume(id));
+            }
+            // A poll whose waiter is gone: it carries nothing that could be lost.
+            _ => self.discard(completion),
+        }
+    }
+
+    fn discard(&mut self, completion: Completion) {
+        if let Payload::Lease(lease) = completion.payload {
+            self.proactor.recycle(lease);
+        }
+    }
+
+    /// Ends the operation of a wait now; what had won the race against the cancel becomes its outcome.
+    pub fn settle(&mut self, id: WaiterId) {
+        let Some(op) = self.waiters.get_mut(id).and_then(|waiter| waiter.op.take()) else { return };
+        let Some(completion) = self.proactor.settle(op) else { return };
+        match self.waiters.get_mut(id) {
+            Some(waiter) if waiter.outcome.is_none() && !waiter.is_listener && completion.result.is_ok() => {
+                waiter.outcome = Some(Outcome::Completed(completion));
+            }
+            _ => self.discard(completion),
+        }
+    }
+
+    /// Ends a wait that returned normally: takes its outcome and frees its place.
+    pub fn finish(&mut self, id: WaiterId) -> Option<Outcome> {
+        let mut waiter = self.waiters.remove(id)?;
+        let outcome = waiter.outcome.take();
+        self.free(id, waiter);
+        outcome
+    }
+
+    /// Ends a wait whose green thread got an exception: no byte that was received is lost.
+    pub fn abandon(&mut self, id: WaiterId) {
+        self.settle(id);
+        let Some(mut waiter) = self.waiters.remove(id) else { return };
+        // A place that was closed meanwhile has no next receive to give the bytes to.
+        match (waiter.outcome.take(), waiter.place) {
+            (Some(Outcome::Completed(completion)), place) => {
+                if let (Payload::Lease(lease), Some((fd, _))) = (&completion.payload, place)
+                    && !lease.bytes().is_empty()
+                {
+                    self.leftovers.entry(fd).or_default().push_back(lease.bytes().into());
+                }
+                self.discard(completion);
+            }
+            (Some(Outcome::Leftover(bytes)), Some((fd, _))) => {
+                self.leftovers.entry(fd).or_default().push_front(bytes);
+            }
+            _ => {}
+        }
+        self.free(id, waiter);
+    }
+
+    fn free(&mut self, id: WaiterId, mut waiter: Waiter) {
+        if let Some(timer) = waiter.timer.take() {
+            self.turn.cancel(timer);
+        }
+        if let Some((fd, side)) = waiter.place {
+            self.release(fd, side, id);
+        }
+        self.graveyard.push(waiter);
+    }
+
+    /// Frees half a descriptor for the next in the queue.
+    fn release(&mut self, fd: RawFd, side: Side, id: WaiterId) {
+        let half = self.descriptor(fd).half(side);
+        if half.active == Some(id) {
+            half.active = None;
+            self.promote(fd, side);
+        } else {
+            half.queue.retain(|other| *other != id);
+        }
+    }
+
+    /// Starts the operation of the first wait in the queue; leftover bytes go to the first receives.
+    fn promote(&mut self, fd: RawFd, side: Side) {
+        while let Some(next) = self.descriptor(fd).half(side).queue.pop_front() {
+            let Some(waiter) = self.waiters.get_mut(next) else { continue };
+            let Some(op) = waiter.pending.take() else { continue };
+            if side == Side::Read && self.leftovers.contains_key(&fd) {
+                let given = match op {
+                    Op::Recv { max_len, .. } => self.take_leftover(fd, max_len as usize),
+                    _ => None,
+                };
+                self.wake(next, given.map_or(Outcome::Woken, Outcome::Leftover));
+                continue;
+            }
+            let op = self.proactor.submit(op, next.token());
+            if let Some(waiter) = self.waiters.get_mut(next) {
+                waiter.op = Some(op);
+            }
+            self.descriptor(fd).half(side).active = Some(next);
+            return;
+        }
+    }
+
+    /// Makes a wait ready with an outcome, unless it has one already.
+    pub fn wake(&mut self, id: WaiterId, outcome: Outcome) -> bool {
+        match self.waiters.get_mut(id) {
+            Some(waiter) if waiter.outcome.is_none() => {
+                waiter.outcome = Some(outcome);
+                self.turn.push(Runnable::Resume(id));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The number is about to be closed, or was given to another file: every wait on it ends.
+    ///
+    /// Operations are cancelled before this returns, because a close with anything in flight on the file
+    /// would send no FIN. Bytes that were already received still go to the green thread that waits.
+    pub fn end_waits(&mut self, fd: RawFd, outcome: fn() -> Outcome) {
+        let Some(descriptor) = self.descriptors.get_mut(fd as usize) else { return };
+        descriptor.forget_file();
+        if !descriptor.is_idle() {
+            let mut waiters = Vec::new();
+            for side in [Side::Read, Side::Write] {
+                let half = descriptor.half(side);
+                waiters.extend(half.active.take());
+                waiters.extend(half.queue.drain(..));
+            }
+            let listeners = std::mem::take(&mut descriptor.listeners);
+            for id in waiters {
+                // Whatever the wait still gets belongs to the file that was here.
+                if let Some(waiter) = self.waiters.get_mut(id) {
+                    waiter.place = None;
+                }
+                let had_outcome = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
+                self.settle(id);
+                let won = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
+                if !had_outcome {
+                    if won {
+                        self.turn.push(Runnable::Resume(id));
+                    } else {
+                        self.wake(id, outcome());
+                    }
+                }
+            }
+            for id in listeners {
+                self.settle(id);
+            }
+        }
+        self.leftovers.remove(&fd);
+        self.proactor.forget_fd(fd);
+    }
+
+    /// Whether bytes that a killed receive had taken wait for the next one.
+    pub fn has_leftover(&self, fd: RawFd) -> bool {
+        !self.leftovers.is_empty() && self.leftovers.contains_key(&fd)
+    }
+
+    /// Whether any socket has bytes of a killed receive.
+    pub fn has_leftovers(&self) -> bool {
+        !self.leftovers.is_empty()
+    }
+
+    /// A copy of what [`State::take_leftover`] would give.
+    pub fn peek_leftover(&self, fd: RawFd, limit: usize) -> Option<Box<[u8]>> {
+        let first = self.leftovers.get(&fd)?.front()?;
+        Some(first[..first.len().min(limit)].into())
+    }
+
+    /// At most `limit` bytes that an earlier, killed receive had already taken from the kernel.
+    pub fn take_leftover(&mut self, fd: RawFd, limit: usize) -> Option<Box<[u8]>> {
+        if self.leftovers.is_empty() {
+            return None;
+        }
+        let queue = self.leftovers.get_mut(&fd)?;
+        let first = queue.front_mut()?;
+        let taken = if first.len() > limit {
+            let rest = first[limit..].into();
+            std::mem::replace(first, rest)[..limit].into()
+        } else {
+            queue.pop_front()?
+        };
+        if queue.is_empty() {
+            self.leftovers.remove(&fd);
+        }
+        Some(taken)
+    }
+
+    /// Ends a persistent listener; its poll, if one is armed, completes unheard.
+    pub fn unwatch(&mut self, token: u64) {
+        let Some(mut waiter) = self.waiters.remove(WaiterId::from_token(token)) else { return };
+        if let Some(op) = waiter.op.take() {
+            self.proactor.cancel(op);
+        }
+        if let Some((fd, _)) = waiter.place {
+            self.descriptor(fd).listeners.retain(|id| id.token() != token);
+        }
+        self.graveyard.push(waiter);
+    }
+
+    /// Arms a listener's poll again after its callback has run.
+    pub fn rearm(&mut self, id: WaiterId) {
+        let Some(waiter) = self.waiters.get(id) else { return };
+        let (None, Some((fd, side))) = (waiter.op, waiter.place) else { return };
+        if side == Side::Read && self.has_leftover(fd) {
+            self.turn.push(Runnable::Notify(id));
+            return;
+        }
+        let op = self.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token());
+        self.waiters[id].op = Some(op);
+    }
+
+    /// The waits of one side of all descriptors, for eventlet's debug listings.
+    pub fn waiting(&self, side: Side) -> impl Iterator<Item = (RawFd, &Waiter)> {
+        self.waiters.values().filter_map(move |waiter| match waiter.place {
+            Some((fd, its_side)) if its_side == side && !waiter.is_listener => Some((fd, waiter)),
+            _ => None,
+        })
+    }
+}

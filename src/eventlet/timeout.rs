@@ -1,0 +1,177 @@
+//! `eventlet.Timeout`: started and cancelled without Python code.
+//!
+//! Subclasses are served too; what they override is called, and what they may override is looked up.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::PyAssertionError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyType};
+
+use super::core::Core;
+use super::method::{self, Arguments, Method, attribute};
+use super::timer::Timer;
+use super::{current, greenlet};
+
+struct Eventlets {
+    class: Py<PyType>,
+    start: Py<PyAny>,
+}
+
+static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
+
+/// Replaces the methods of eventlet's Timeout.
+#[pyfunction]
+pub fn bind_timeout(timeout: &Bound<'_, PyType>) -> PyResult<()> {
+    let eventlets = Eventlets { class: timeout.clone().unbind(), start: timeout.getattr("start")?.unbind() };
+    let _ = EVENTLETS.set(timeout.py(), eventlets);
+    method::bind::<Init>(timeout)?;
+    method::bind::<Start>(timeout)?;
+    method::bind::<Cancel>(timeout)?;
+    method::bind::<Enter>(timeout)?;
+    method::bind::<Exit>(timeout)
+}
+
+fn eventlets(py: Python<'_>) -> &Eventlets {
+    EVENTLETS.get(py).expect("the methods were bound after this was set")
+}
+
+fn is_exact(timeout: &Bound<'_, PyAny>) -> bool {
+    timeout.get_type().is(&eventlets(timeout.py()).class)
+}
+
+fn timer<'py>(timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    timeout.getattr(intern!(timeout.py(), "timer"))
+}
+
+fn set_timer<'py>(timeout: &Bound<'py, PyAny>, timer: impl IntoPyObject<'py>) -> PyResult<()> {
+    timeout.setattr(intern!(timeout.py(), "timer"), timer)
+}
+
+/// Schedules the exception and returns the timer; None if the timeout never comes.
+fn schedule<'py>(
+    core: &Bound<'py, Core>,
+    timeout: &Bound<'py, PyAny>,
+    seconds: &Bound<'py, PyAny>,
+    exception: &Bound<'py, PyAny>,
+) -> PyResult<Option<Py<Timer>>> {
+    if seconds.is_none() {
+        return Ok(None);
+    }
+    let is_own = exception.is_none() || exception.is_instance_of::<PyBool>();
+    let thrown = if is_own { timeout } else { exception };
+    let target = greenlet::current(core.py())?;
+    let timer = Timer::throw(seconds.extract()?, target.unbind(), thrown.clone().unbind());
+    Core::schedule(core, timer).map(Some)
+}
+
+struct Init;
+
+impl Method for Init {
+    const NAME: &'static CStr = c"__init__";
+
+    fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = timeout.py();
+        arguments.check(&["seconds", "exception"])?;
+        let none = || py.None().into_bound(py);
+        let seconds = arguments.get(0, "seconds")?.unwrap_or_else(none);
+        let exception = arguments.get(1, "exception")?.unwrap_or_else(none);
+        timeout.setattr(intern!(py, "seconds"), &seconds)?;
+        timeout.setattr(intern!(py, "exception"), &exception)?;
+        if is_exact(timeout)
+            && let Some(core) = current::get(py)
+        {
+            let timer = schedule(&core, timeout, &seconds, &exception)?;
+            set_timer(timeout, timer)?;
+        } else {
+            set_timer(timeout, none())?;
+            timeout.call_method0(intern!(py, "start"))?;
+        }
+        Ok(none())
+    }
+}
+
+struct Start;
+
+impl Method for Start {
+    const NAME: &'static CStr = c"start";
+
+    fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = timeout.py();
+        arguments.check(&[])?;
+        let Some(core) = current::get(py) else {
+            return eventlets(py).start.bind(py).call1((timeout,));
+        };
+        if timeout.getattr(intern!(py, "pending"))?.is_truthy()? {
+            let text = format!("{} is already started; to restart it, cancel it first", timeout.repr()?);
+            return Err(PyAssertionError::new_err(text));
+        }
+        let seconds = attribute(timeout, intern!(py, "seconds"))?;
+        let exception = attribute(timeout, intern!(py, "exception"))?;
+        let timer = schedule(&core, timeout, &seconds, &exception)?;
+        set_timer(timeout, timer)?;
+        Ok(timeout.clone())
+    }
+}
+
+/// `Timeout.cancel`, of any class of timer.
+fn cancel(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
+    let timer = timer(timeout)?;
+    if timer.is_none() {
+        return Ok(());
+    }
+    match timer.cast::<Timer>() {
+        Ok(timer) => timer.get().cancel(),
+        Err(_) => timer.call_method0(intern!(timer.py(), "cancel")).map(drop)?,
+    }
+    set_timer(timeout, timer.py().None())
+}
+
+struct Cancel;
+
+impl Method for Cancel {
+    const NAME: &'static CStr = c"cancel";
+
+    fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        arguments.check(&[])?;
+        cancel(timeout)?;
+        Ok(timeout.py().None().into_bound(timeout.py()))
+    }
+}
+
+struct Enter;
+
+impl Method for Enter {
+    const NAME: &'static CStr = c"__enter__";
+
+    fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        arguments.check(&[])?;
+        if timer(timeout)?.is_none() {
+            timeout.call_method0(intern!(timeout.py(), "start"))?;
+        }
+        Ok(timeout.clone())
+    }
+}
+
+struct Exit;
+
+impl Method for Exit {
+    const NAME: &'static CStr = c"__exit__";
+
+    fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = timeout.py();
+        arguments.check(&["typ", "value", "tb"])?;
+        let value = arguments.require(1, "value")?;
+        if is_exact(timeout) {
+            cancel(timeout)?;
+        } else {
+            timeout.call_method0(intern!(py, "cancel"))?;
+        }
+        if value.is(timeout) && attribute(timeout, intern!(py, "exception"))?.is(PyBool::new(py, false)) {
+            return Ok(PyBool::new(py, true).to_owned().into_any());
+        }
+        Ok(py.None().into_bound(py))
+    }
+}

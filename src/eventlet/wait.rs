@@ -1,0 +1,327 @@
+//! How a green thread suspends: for an operation, for a delay, or until someone switches to it.
+//!
+//! Every wait is an entry in the table of waiters, named by slot and generation. Whoever wants to end it
+//! makes the entry ready; a green thread that leaves for another reason (kill, Timeout, a stray switch)
+//! removes its entry, so that what is still queued for it names nothing any more.
+//!
+//! The one that leaves switches straight to the next ready green thread of the batch if that one has
+//! started already, and to the hub's greenlet otherwise. A green thread is only ever *started* from the
+//! hub's greenlet: started from another's stack it would inherit its recursion depth and sit on its C stack.
+
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::prelude::*;
+
+use super::core::{Core, deadline_ns};
+use super::held::Held;
+use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
+use super::{greenlet, hooks};
+use crate::proactor::Op;
+
+/// Where the green thread that leaves goes to.
+enum Next {
+    /// Its own wake-up is next: no switch at all.
+    Myself,
+    Another(Py<PyAny>),
+    Hub,
+}
+
+impl State {
+    /// Takes the next runnable if it resumes a suspended green thread; leaves anything else to the hub.
+    fn hand_off(&mut self, py: Python<'_>, me: *mut pyo3::ffi::PyObject) -> Next {
+        loop {
+            let Some(Runnable::Resume(id)) = self.turn.peek() else { return Next::Hub };
+            let id = *id;
+            let waiter = self.waiters.get(id);
+            if waiter.is_some_and(|waiter| !hooks::is_plain(waiter.who.bind(py))) {
+                // Its own `switch` method is Python code, for the hub to call.
+                return Next::Hub;
+            }
+            self.turn.next();
+            let Some(who) = self.resume(py, id) else { continue };
+            return if who.as_ptr() == me { Next::Myself } else { Next::Another(who) };
+        }
+    }
+
+    /// Marks a wait as woken and returns its green thread; None if the wait is over.
+    pub fn resume(&mut self, py: Python<'_>, id: WaiterId) -> Option<Py<PyAny>> {
+        let waiter = self.waiters.get_mut(id)?;
+        waiter.outcome.get_or_insert(Outcome::Woken);
+        Some(waiter.who.clone_ref(py))
+    }
+}
+
+/// Leaves the calling green thread until something switches to it; returns what that passes.
+pub fn switch<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
+    let me = enter(core, greenlet::current(core.py())?)?;
+    leave(core, &me)
+}
+
+/// Makes the calling greenlet a child of the hub's, as eventlet's `hub.switch` does.
+#[inline(never)]
+pub fn enter<'py>(core: &Bound<'py, Core>, me: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let hub = hub_greenlet(core)?;
+    if hub.is(&me) {
+        return Err(PyAssertionError::new_err("Cannot switch to MAINLOOP from MAINLOOP"));
+    }
+    if let Some(switch_out) = super::hooks::find(&me)?
+        && let Err(error) = switch_out.call0()
+    {
+        super::run::report(core, error)?;
+    }
+    adopt(&me, &hub)?;
+    Ok(me)
+}
+
+/// The hub's greenlet, a fresh one if the last has ended.
+fn hub_greenlet<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
+    let py = core.py();
+    let hub = core.get().local()?.borrow().greenlet.as_ref().map(|hub| hub.clone_ref(py).into_bound(py));
+    match hub {
+        Some(hub) if !greenlet::is_dead(&hub) => Ok(hub),
+        _ => {
+            core.call_method0(pyo3::intern!(py, "ensure_greenlet"))?;
+            let hub = core.get().local()?.borrow().greenlet.as_ref().map(|hub| hub.clone_ref(py));
+            hub.map(|hub| hub.into_bound(py))
+                .ok_or_else(|| PyRuntimeError::new_err("the hub has no greenlet: Hub.__init__ did not run"))
+        }
+    }
+}
+
+/// A green thread that ends must continue in the hub, so the hub becomes its parent.
+fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
+    if greenlet::has_parent(me, hub) || greenlet::has_parent(hub, me) {
+        return Ok(());
+    }
+    match greenlet::set_parent(me, hub) {
+        // A cycle of parents: eventlet's hub leaves such a greenlet as it is.
+        Err(error) if error.is_instance_of::<pyo3::exceptions::PyValueError>(me.py()) => Ok(()),
+        other => other,
+    }
+}
+
+/// Switches to who is next; returns what the switch back passes.
+pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    match next(core, me)? {
+        Some(other) => greenlet::switch(&other, None, None),
+        None => Ok(core.py().None().into_bound(core.py())),
+    }
+}
+
+/// The greenlet to leave to; None if the caller's own wake-up is next.
+#[inline(never)]
+fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = core.py();
+    let next = {
+        let mut local = core.get().local()?.borrow_mut();
+        // A callback of the hub that was left half-way goes on first.
+        if local.calling { Next::Hub } else { local.state.hand_off(py, me.as_ptr()) }
+    };
+    match next {
+        Next::Myself => Ok(None),
+        Next::Another(other) => Ok(Some(other.into_bound(py))),
+        Next::Hub => hub_greenlet(core).map(Some),
+    }
+}
+
+/// A wait for nothing but to be woken.
+pub fn plain(who: &Bound<'_, PyAny>) -> Waiter {
+    let who = who.clone().unbind();
+    Waiter { who, is_listener: false, place: None, op: None, pending: None, timer: None, outcome: None }
+}
+
+/// Suspends the calling green thread for `seconds`; a stray switch ends it early, as on eventlet's hubs.
+pub fn sleep(core: &Bound<'_, Core>, seconds: f64) -> PyResult<()> {
+    let Some(waiting) = lie_down(core, seconds)? else { return Ok(()) };
+    let left = leave(core, &waiting.me);
+    get_up(core, &waiting);
+    left.map(drop)
+}
+
+#[inline(never)]
+fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiting<'py>>> {
+    let Some(me) = enter_blocking(core, seconds)? else { return Ok(None) };
+    let mut local = core.get().local()?.borrow_mut();
+    let state = &mut local.state;
+    let id = state.waiters.insert(plain(&me));
+    if seconds > 0.0 {
+        let timer = state.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
+        state.waiters[id].timer = Some(timer);
+    } else {
+        state.turn.push(Runnable::Resume(id));
+    }
+    Ok(Some(Waiting { me, id }))
+}
+
+#[inline(never)]
+fn get_up(core: &Bound<'_, Core>, waiting: &Waiting<'_>) {
+    core.get().with_state(|state| state.finish(waiting.id));
+    core.get().bury();
+}
+
+/// For sleep: None when there is nothing to do, because nobody else could run.
+fn enter_blocking<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = core.py();
+    let me = greenlet::current(py)?;
+    if is_hub(core, &me)? {
+        if seconds <= 0.0 {
+            // A yield from a callback of the hub: it is not blocking, and there is nowhere to go.
+            return Ok(None);
+        }
+        return Err(mainloop_error());
+    }
+    if seconds <= 0.0 && super::run::nothing_to_yield_to(core)? {
+        return Ok(None);
+    }
+    enter(core, me).map(Some)
+}
+
+fn is_hub(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(core.get().local()?.borrow().greenlet.as_ref().is_some_and(|hub| hub.is(me)))
+}
+
+/// eventlet's error for a blocking call in a callback of the hub.
+pub fn mainloop_error() -> PyErr {
+    PyRuntimeError::new_err("do not call blocking functions from the mainloop")
+}
+
+/// Whether the caller is the hub's own greenlet, which must not wait.
+pub fn in_mainloop(core: &Bound<'_, Core>) -> PyResult<bool> {
+    is_hub(core, &greenlet::current(core.py())?)
+}
+
+/// What a green thread waits for on a descriptor.
+pub enum Request {
+    /// At most this many bytes of a stream.
+    Recv(u32),
+    /// The rest of these bytes, from the offset, to be sent with these flags.
+    Send(Held, usize, i32),
+    /// Readiness.
+    Poll,
+}
+
+impl Request {
+    fn into_op(self, fd: RawFd, side: Side) -> Op {
+        match self {
+            Self::Recv(max_len) => Op::Recv { fd, max_len },
+            Self::Send(data, offset, flags) => Op::Send { fd, data: Box::new(data), offset, flags },
+            Self::Poll => Op::Poll { fd, interest: side.interest() },
+        }
+    }
+}
+
+/// A wait that has been entered in the tables: to be parked, and then asked for its outcome.
+pub struct Waiting<'py> {
+    me: Bound<'py, PyAny>,
+    id: WaiterId,
+}
+
+/// Starts a wait of the calling green thread; parking it is the caller's next step.
+///
+/// The stack of a suspended green thread is copied at every switch, so the frames below the switch are kept
+/// small: what needs room is done in frames of its own before (`begin`) and after it (`outcome`).
+#[inline(never)]
+pub fn begin<'py>(
+    core: &Bound<'py, Core>,
+    fd: RawFd,
+    side: Side,
+    request: Request,
+    timeout_s: Option<f64>,
+) -> PyResult<Waiting<'py>> {
+    let me = greenlet::current(core.py())?;
+    if is_hub(core, &me)? {
+        return Err(mainloop_error());
+    }
+    let me = enter(core, me)?;
+    let id = place(core, &me, fd, side, request.into_op(fd, side), timeout_s)?;
+    Ok(Waiting { me, id })
+}
+
+impl Waiting<'_> {
+    /// Suspends the green thread until the wait has an outcome.
+    ///
+    /// If an exception is thrown into it, the operation is cancelled before this returns, and bytes it had
+    /// received already are kept for the next receive on the descriptor.
+    pub fn park(&self, core: &Bound<'_, Core>) -> PyResult<()> {
+        loop {
+            match leave(core, &self.me) {
+                Ok(_) if has_outcome(core, self.id)? => return Ok(()),
+                // A stray switch: the operation is still in flight, so is the wait.
+                Ok(_) => {}
+                Err(error) => return Err(abandon(core, self.id, error)),
+            }
+        }
+    }
+
+    /// How the wait ended.
+    pub fn outcome(self, core: &Bound<'_, Core>) -> Outcome {
+        let outcome = core.get().with_state(|state| state.finish(self.id)).flatten();
+        core.get().bury();
+        outcome.unwrap_or(Outcome::Woken)
+    }
+}
+
+fn has_outcome(core: &Bound<'_, Core>, id: WaiterId) -> PyResult<bool> {
+    let local = core.get().local()?.borrow();
+    Ok(local.state.waiters.get(id).is_none_or(|waiter| waiter.outcome.is_some()))
+}
+
+#[cold]
+#[inline(never)]
+fn abandon(core: &Bound<'_, Core>, id: WaiterId, error: PyErr) -> PyErr {
+    core.get().with_state(|state| state.abandon(id));
+    core.get().bury();
+    super::held::bury();
+    error
+}
+
+/// Enters the wait in the tables and submits its operation, or queues it behind the one under way.
+fn place(
+    core: &Bound<'_, Core>,
+    me: &Bound<'_, PyAny>,
+    fd: RawFd,
+    side: Side,
+    op: Op,
+    timeout_s: Option<f64>,
+) -> PyResult<WaiterId> {
+    let py = core.py();
+    if let Some(other) = occupant(core, fd, side)? {
+        super::conflict::check(py, side, fd, me, other.bind(py))?;
+    }
+    let mut waiter = plain(me);
+    waiter.place = Some((fd, side));
+    let mut local = core.get().local()?.borrow_mut();
+    let state = &mut local.state;
+    let half = state.descriptor(fd).half(side);
+    let id = if half.active.is_some() {
+        waiter.pending = Some(op);
+        let id = state.waiters.insert(waiter);
+        state.descriptor(fd).half(side).queue.push_back(id);
+        id
+    } else {
+        let id = state.submit(waiter, op);
+        state.descriptor(fd).half(side).active = Some(id);
+        id
+    };
+    if let Some(timeout_s) = timeout_s {
+        let timer = state.turn.push_at(deadline_ns(timeout_s), Runnable::Expire(id));
+        state.waiters[id].timer = Some(timer);
+    }
+    Ok(id)
+}
+
+/// Who waits on this side of the descriptor already.
+fn occupant(core: &Bound<'_, Core>, fd: RawFd, side: Side) -> PyResult<Option<Py<PyAny>>> {
+    let py = core.py();
+    let mut local = core.get().local()?.borrow_mut();
+    let state = &mut local.state;
+    let descriptor = state.descriptor(fd);
+    let active = descriptor.half(side).active;
+    let listener = descriptor.listeners.clone();
+    let same_side = |id: &WaiterId| {
+        state.waiters.get(*id).filter(|waiter| waiter.place.is_some_and(|(_, its_side)| its_side == side))
+    };
+    let found = active.iter().chain(listener.iter()).find_map(same_side);
+    Ok(found.map(|waiter| waiter.who.clone_ref(py)))
+}

@@ -1,0 +1,141 @@
+//! Putting files into the epoll set and keeping them there.
+
+use std::os::fd::RawFd;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::super::driver::Core;
+use super::super::error::Errno;
+use super::super::op::{OpId, Payload};
+use super::super::sys;
+use super::super::table::Pending;
+use super::Poller;
+use super::registration::{Mode, Registration};
+
+impl Poller {
+    /// The registration of a number, made if it is new.
+    fn entry(&mut self, fd: RawFd) -> Result<&mut Registration, Errno> {
+        let index = usize::try_from(fd).map_err(|_| Errno::BADF)?;
+        if self.files.len() <= index {
+            // A wrong number must not cost its size in memory.
+            rustix::io::fcntl_getfd(sys::borrow(fd)?)?;
+            self.files.resize_with(index + 1, || None);
+        }
+        let next_generation = &mut self.next_generation;
+        Ok(self.files[index].get_or_insert_with(|| {
+            *next_generation = next_generation.wrapping_add(1);
+            // The all-ones pattern is the waker's.
+            Box::new(Registration::new(*next_generation & 0x7fff_ffff))
+        }))
+    }
+
+    /// Makes sure that edges of `fd` are reported.
+    pub(super) fn watch(&mut self, fd: RawFd) -> Result<(), Errno> {
+        let file = self.entry(fd)?;
+        if matches!(file.mode, Mode::Edge | Mode::AlwaysReady) {
+            return Ok(());
+        }
+        file.doubt();
+        self.arm_edge(fd)
+    }
+
+    fn arm_edge(&mut self, fd: RawFd) -> Result<(), Errno> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET;
+        self.control(fd, flags, Mode::Edge)
+    }
+
+    pub(super) fn arm_poll(&mut self, core: &mut Core, fd: RawFd, id: OpId) {
+        let mode = match self.entry(fd) {
+            Ok(file) => {
+                file.unasked = 0;
+                file.polls.push(id);
+                file.mode
+            }
+            Err(errno) => return core.complete(id, Err(errno), Payload::None, false),
+        };
+        // Streams and polls on one file: the edges stay, and arming them again reports the present state.
+        let armed = match mode {
+            Mode::Edge => self.arm_edge(fd),
+            Mode::AlwaysReady | Mode::Absent | Mode::OneShot => {
+                self.arm_oneshot(core, fd);
+                return;
+            }
+        };
+        if let Err(errno) = armed {
+            self.fail_polls(core, fd, errno);
+        }
+    }
+
+    pub(super) fn arm_oneshot(&mut self, core: &mut Core, fd: RawFd) {
+        let Some(file) = self.file(fd) else { return };
+        let mut flags = EventFlags::ONESHOT;
+        for &id in &file.polls {
+            if let Some(Pending::Poll { interest, .. }) = core.table.get(id).map(|entry| &entry.pending) {
+                flags |= EventFlags::from_bits_retain(interest.poll_mask());
+            }
+        }
+        if let Err(errno) = self.control(fd, flags, Mode::OneShot) {
+            self.fail_polls(core, fd, errno);
+        } else if self.file(fd).is_some_and(|file| file.mode == Mode::AlwaysReady) {
+            self.finish_polls(core, fd, EventFlags::IN | EventFlags::OUT);
+        }
+    }
+
+    fn fail_polls(&mut self, core: &mut Core, fd: RawFd, errno: Errno) {
+        let polls = self.file(fd).map(|file| std::mem::take(&mut file.polls)).unwrap_or_default();
+        for id in polls {
+            core.complete(id, Err(errno), Payload::None, false);
+        }
+    }
+
+    /// `epoll_ctl`, following files that were closed, opened anew or registered before.
+    fn control(&mut self, fd: RawFd, flags: EventFlags, mode: Mode) -> Result<(), Errno> {
+        let Some(file) = self.file(fd) else { return Err(Errno::BADF) };
+        let data = EventData::new_u64((u64::from(file.generation) << 32) | fd as u64);
+        let known = file.mode;
+        let borrowed = sys::borrow(fd)?;
+        let result = match known {
+            Mode::Absent | Mode::AlwaysReady => epoll::add(&self.epoll, borrowed, data, flags),
+            Mode::Edge | Mode::OneShot => epoll::modify(&self.epoll, borrowed, data, flags),
+        };
+        let result = match result {
+            Err(Errno::EXIST) => epoll::modify(&self.epoll, borrowed, data, flags),
+            Err(Errno::NOENT) => {
+                // Another file has taken the number: operations on the old one are left behind.
+                self.strand(fd);
+                epoll::add(&self.epoll, borrowed, data, flags)
+            }
+            result => result,
+        };
+        let Some(file) = self.file(fd) else { return Err(Errno::BADF) };
+        match result {
+            Ok(()) => {
+                file.mode = mode;
+                Ok(())
+            }
+            Err(Errno::PERM) => {
+                file.mode = Mode::AlwaysReady;
+                file.readable = true;
+                file.writable = true;
+                Ok(())
+            }
+            Err(errno) => {
+                file.mode = Mode::Absent;
+                Err(errno)
+            }
+        }
+    }
+
+    /// Keeps only the newest poll, which found out that the number means another file now.
+    fn strand(&mut self, fd: RawFd) {
+        if let Some(file) = self.file(fd) {
+            let newest = file.polls.pop();
+            file.readers.clear();
+            file.writers.clear();
+            file.polls.clear();
+            file.polls.extend(newest);
+            file.doubt();
+            file.tcp = None;
+        }
+    }
+}

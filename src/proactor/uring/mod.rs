@@ -1,0 +1,258 @@
+//! The io_uring driver. Linux 6.1 or newer, probed by doing.
+
+mod complete;
+mod provided;
+mod setup;
+mod submit;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, squeue};
+
+use super::buffers::BufferPool;
+use super::config::Config;
+use super::driver::Core;
+use super::error::{Errno, SetupError};
+use super::op::{Completion, OpId, Payload};
+use super::thread::ThreadMark;
+pub(super) use setup::check_setup;
+use setup::{GETEVENTS, Gate};
+
+/// How long a drop or a settle waits for a cancelled operation. Sockets answer at once; only a file
+/// operation stuck in a worker thread could take longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One ring and what waits to enter it.
+pub(crate) struct Ring {
+    // Closed before the buffer ring it reads is unmapped.
+    ring: IoUring,
+    provided: provided::ProvidedBuffers,
+    gate: Gate,
+    /// The thread that enabled the ring, its only user since.
+    owner: Option<ThreadMark>,
+    /// Operations pushed since the last enter: the kernel has not seen them.
+    unseen: usize,
+    /// Operations that found no room in the submission queue, in order.
+    backlog: VecDeque<OpId>,
+    /// Multishot receives that wait for a buffer.
+    starved: VecDeque<OpId>,
+    wake_armed: bool,
+}
+
+impl Ring {
+    pub(super) fn new(config: &Config, core: &mut Core) -> Result<Self, SetupError> {
+        let ring = setup::open(config)?;
+        let mut provided = provided::ProvidedBuffers::register(&ring, &core.pool)?;
+        provided.fill(&mut core.pool);
+        let gate = Gate::unregistered(&ring);
+        Ok(Ring {
+            ring,
+            provided,
+            gate,
+            owner: None,
+            unseen: 0,
+            backlog: VecDeque::new(),
+            starved: VecDeque::new(),
+            wake_armed: false,
+        })
+    }
+
+    /// Puts an operation of the table into the submission queue, or behind those that wait for room.
+    #[inline]
+    pub(super) fn submit(&mut self, core: &mut Core, id: OpId) {
+        if !self.backlog.is_empty() || !self.try_submit(core, id) {
+            self.backlog.push_back(id);
+        }
+    }
+
+    fn try_submit(&mut self, core: &mut Core, id: OpId) -> bool {
+        let buffer_len = core.pool.buffer_len();
+        let Some(entry) = core.table.get(id) else { return true };
+        let sqe = submit::encode(&mut entry.pending, id, buffer_len);
+        let pushed = self.push(&sqe);
+        self.unseen += usize::from(pushed);
+        pushed
+    }
+
+    /// Pushes an entry, flushing a full queue once.
+    fn push(&mut self, sqe: &squeue::Entry) -> bool {
+        // SAFETY: the entry's addresses point into boxes owned by the op table until its completion, or
+        // it has none.
+        if unsafe { self.ring.submission().push(sqe) }.is_ok() {
+            return true;
+        }
+        // An error leaves the queue full: the caller keeps the operation and tries again in `wait`.
+        let _ = self.enter(0, 0, None);
+        // SAFETY: as above.
+        unsafe { self.ring.submission().push(sqe) }.is_ok()
+    }
+
+    /// Enters the kernel with everything queued. On first use the calling thread becomes the issuer.
+    fn enter(&mut self, complete: u32, flags: u32, timeout: Option<Duration>) -> Result<u32, Errno> {
+        let current = ThreadMark::current();
+        if self.owner.is_none() {
+            self.ring.submitter().register_enable_rings().map_err(|error| setup::errno(&error))?;
+            self.owner = Some(current);
+            self.gate = Gate::register(&self.ring);
+        }
+        // A registered number means another ring on another thread; the kernel says EEXIST for a plain one.
+        if self.owner != Some(current) {
+            return Err(Errno::EXIST);
+        }
+        let queued = self.ring.submission().len() as u32;
+        let entered = self.gate.enter(queued, complete, flags, timeout);
+        if self.ring.submission().is_empty() {
+            self.unseen = 0;
+        }
+        entered
+    }
+
+    pub(super) fn cancel(&mut self, core: &mut Core, id: OpId) {
+        for waiting in [&mut self.backlog, &mut self.starved] {
+            if let Some(position) = waiting.iter().position(|&other| other == id) {
+                waiting.remove(position);
+                // The kernel does not know it (any more).
+                return core.complete(id, Err(Errno::CANCELED), Payload::None, false);
+            }
+        }
+        while !self.push(&submit::cancel(id)) {
+            // Full even after a flush: the kernel wants completions taken first.
+            self.drain_completions(core);
+            if !core.table.contains(id) || self.enter(0, GETEVENTS, None).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Cancels `id` and drives the ring until its terminal completion is queued.
+    ///
+    /// With deferred task work one enter both runs the cancel and delivers the two completions.
+    pub(super) fn settle(&mut self, core: &mut Core, id: OpId) {
+        self.drain_completions(core);
+        let begin = Instant::now();
+        let mut complete = 0;
+        while let Some(entry) = core.table.get(id) {
+            entry.cancelled = true;
+            self.cancel(core, id);
+            let step = self.enter(complete, GETEVENTS, Some(Duration::from_millis(50)));
+            self.drain_completions(core);
+            let hopeless = matches!(step, Err(Errno::EXIST | Errno::BADF | Errno::BADFD));
+            if hopeless || begin.elapsed() > PATIENCE {
+                log::error!(target: "uringhub", "cancelled {id:?} did not complete: {step:?}");
+                return;
+            }
+            complete = 1;
+        }
+    }
+
+    pub(super) fn wait(&mut self, core: &mut Core, timeout: Option<Duration>) -> io::Result<()> {
+        self.prepare(core);
+        let submission = self.ring.submission();
+        let to_submit = !submission.is_empty();
+        let deferred = submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        let ready = !self.ring.completion().is_empty();
+        let poll_only = ready || timeout.is_some_and(|timeout| timeout.is_zero());
+        if poll_only && !to_submit && !deferred {
+            return Ok(());
+        }
+        let complete = u32::from(!poll_only);
+        match self.enter(complete, GETEVENTS, if poll_only { None } else { timeout }) {
+            Ok(_) | Err(Errno::INTR | Errno::TIME) => Ok(()),
+            // The kernel is short of memory for requests or for overflowed completions: take what is
+            // there, the queue keeps the rest for the next call.
+            Err(Errno::BUSY | Errno::AGAIN) => {
+                self.drain_completions(core);
+                let _ = self.enter(0, GETEVENTS, None);
+                Ok(())
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Fills the submission queue with what waits: wake-up watch, backlog, receives out of buffers.
+    fn prepare(&mut self, core: &mut Core) {
+        if !self.wake_armed {
+            self.wake_armed = self.push(&submit::watch_eventfd(core.waker.raw_fd()));
+        }
+        if core.pool.has_returned() {
+            self.provided.fill(&mut core.pool);
+        }
+        if !self.starved.is_empty() && self.provided.fill(&mut core.pool) {
+            self.backlog.append(&mut self.starved);
+        }
+        while let Some(&id) = self.backlog.front() {
+            if !self.try_submit(core, id) {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Moves the queue's entries into `out`.
+    pub(super) fn reap(&mut self, core: &mut Core, out: &mut Vec<Completion>) {
+        loop {
+            let Some(cqe) = self.ring.completion().next() else { return };
+            out.extend(self.complete(core, &cqe));
+        }
+    }
+
+    fn drain_completions(&mut self, core: &mut Core) {
+        loop {
+            let Some(cqe) = self.ring.completion().next() else { return };
+            let done = self.complete(core, &cqe);
+            core.queued.extend(done);
+        }
+    }
+
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    #[inline]
+    pub(super) fn recycle(&mut self, core: &mut Core, buffer: u16) {
+        self.provided.recycle(&mut core.pool, buffer);
+    }
+
+    /// True if another thread may take over: the kernel has none of the operations.
+    pub(super) fn is_portable(&self, core: &Core) -> bool {
+        self.owner != Some(ThreadMark::current())
+            && core.table.len() == self.unseen + self.backlog.len() + self.starved.len()
+    }
+
+    /// In a forked child: lets go of the parent's ring without entering it. The kernel writes only into the
+    /// parent's memory, so everything of ours is free at once.
+    pub(super) fn abandon(self: Box<Self>, pool: &mut BufferPool) {
+        pool.reclaim(self.provided.held());
+    }
+
+    /// Cancels everything and waits for the last completion, so that the table's memory may be freed.
+    pub(super) fn drain(&mut self, core: &mut Core) {
+        let own_thread = self.owner == Some(ThreadMark::current());
+        let begin = Instant::now();
+        if own_thread {
+            for id in core.table.ids() {
+                if let Some(entry) = core.table.get(id) {
+                    entry.cancelled = true;
+                }
+                self.cancel(core, id);
+            }
+            let mut complete = 0;
+            while core.table.len() > 0 && begin.elapsed() < PATIENCE {
+                let _ = self.enter(complete, GETEVENTS, Some(Duration::from_millis(50)));
+                self.drain_completions(core);
+                core.queued.clear();
+                complete = 1;
+            }
+            self.gate.unregister(&self.ring);
+        }
+        if core.table.len() > self.unseen + self.backlog.len() {
+            // Another thread's ring, or an operation that cannot be cancelled: its memory must outlive us.
+            log::warn!(target: "uringhub", "{} operations outlive their ring; their memory is kept", core.table.len());
+            core.table.leak();
+            core.pool.leak();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Waking a waiting proactor from any thread, through one eventfd.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::error::{Errno, SetupError};
+use super::fork;
+
+/// Wakes [`super::Proactor::wait`] from any thread. Wake-ups that meet an unseen one are one.
+///
+/// After a fork the waker held by the child wakes the child.
+#[derive(Clone)]
+pub struct Waker(Arc<Shared>);
+
+struct Shared {
+    eventfd: OwnedFd,
+    /// Set by the first `wake`, cleared by the driver when it has seen it. The `AcqRel` swap on this side
+    /// and the one in `clear` order whatever the waker published before `wake` before the driver's return
+    /// from `wait`.
+    pending: AtomicBool,
+    /// The process the eventfd belongs to; an inherited one would wake the parent.
+    generation: AtomicU64,
+}
+
+impl Waker {
+    pub(crate) fn new() -> Result<Self, SetupError> {
+        // Blocking on purpose: it is never read. Both drivers watch it edge-triggered, and a counter that
+        // only grows needs 2^64 wake-ups to block a writer.
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| SetupError::new("eventfd", errno))?;
+        Ok(Waker(Arc::new(Shared {
+            eventfd,
+            pending: AtomicBool::new(false),
+            generation: AtomicU64::new(fork::watch()),
+        })))
+    }
+
+    /// Makes the current or next `wait` return.
+    pub fn wake(&self) {
+        if self.0.pending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.0.generation.load(Ordering::Acquire) == fork::generation() {
+            // The only errors are a full counter (never) and a signal, which cannot hit an eventfd write
+            // that does not block.
+            let _ = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+        }
+        // Otherwise we are in a child whose driver was not made again yet: it looks at `pending` then.
+    }
+
+    /// Seen: the next `wake` writes again. True if there was one.
+    pub(crate) fn clear(&self) -> bool {
+        self.0.pending.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.pending.load(Ordering::Acquire)
+    }
+
+    /// In a forked child: puts a fresh eventfd under the inherited number, so that wakers held elsewhere in
+    /// this process follow. Does nothing if that was done.
+    pub(crate) fn renew(&self) -> Result<(), SetupError> {
+        if self.0.generation.load(Ordering::Acquire) == fork::generation() {
+            return Ok(());
+        }
+        let fresh = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| SetupError::new("eventfd", errno))?;
+        replace(&fresh, &self.0.eventfd).map_err(|errno| SetupError::new("dup3", errno))?;
+        self.0.generation.store(fork::generation(), Ordering::Release);
+        if self.is_pending() {
+            let _ = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.0.eventfd.as_raw_fd()
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.eventfd.as_fd()
+    }
+}
+
+/// `dup3(2)` onto a number that stays owned by `target`.
+fn replace(fresh: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    super::sys::dup_onto(fresh.as_raw_fd(), target.as_raw_fd())
+}

@@ -1,0 +1,26 @@
+"""`many.py COUNT MIB`: that many green threads, asleep four frames deep, beside as much other memory."""
+
+import json
+import os
+import sys
+import warnings
+
+warnings.simplefilter("ignore")
+import eventlet  # noqa: E402
+
+COUNT, MIB = int(sys.argv[1]), int(sys.argv[2])
+ballast = [[str(n)] * 8 for n in range(MIB * 5000)]
+
+
+def level(depth):
+    if depth:
+        level(depth - 1)
+    else:
+        eventlet.sleep(10000)
+
+
+for _ in range(COUNT):
+    eventlet.spawn(level, 1)
+eventlet.sleep(0.1)
+print(json.dumps({"ready": os.getpid()}), flush=True)
+eventlet.sleep(10000)

@@ -1,0 +1,78 @@
+"""Green threads that wait for one thing each; the function's name says for what."""
+
+import json
+import os
+import sys
+import warnings
+
+warnings.simplefilter("ignore")
+import eventlet  # noqa: E402
+
+eventlet.monkey_patch()
+import queue  # noqa: E402
+import socket  # noqa: E402
+import threading  # noqa: E402
+
+from eventlet import event, semaphore  # noqa: E402
+
+COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+server = socket.create_server(("127.0.0.1", 0), backlog=4096)
+
+
+def waits_to_accept():
+    kept = []
+    while True:
+        kept.append(server.accept())
+
+
+def waits_to_recv():
+    socket.create_connection(server.getsockname()).recv(10)
+
+
+def waits_to_sleep():
+    eventlet.sleep(1000)
+
+
+def waits_for_event():
+    event.Event().wait()
+
+
+def waits_for_semaphore():
+    semaphore.Semaphore(0).acquire()
+
+
+def waits_for_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    with lock:
+        pass
+
+
+def waits_for_queue():
+    queue.Queue().get()
+
+
+def waits_for_threading_event():
+    threading.Event().wait()
+
+
+def waits_for_green_thread(other):
+    other.wait()
+
+
+eventlet.spawn(waits_to_accept)
+for _ in range(COUNT):
+    eventlet.spawn(waits_to_recv)
+    sleeper = eventlet.spawn(waits_to_sleep)
+for function in (
+    waits_for_event,
+    waits_for_semaphore,
+    waits_for_lock,
+    waits_for_queue,
+    waits_for_threading_event,
+):
+    eventlet.spawn(function)
+eventlet.spawn(waits_for_green_thread, sleeper)
+eventlet.sleep(0.5)
+print(json.dumps({"ready": os.getpid()}), flush=True)
+eventlet.sleep(10000)

@@ -1,0 +1,195 @@
+//! Parent and child after a fork: neither shares a ring, both go on.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[macro_use]
+mod proactor_support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use proactor_support::*;
+use uringhub::proactor::{Choice, Config, Errno, Op, Proactor};
+
+on_both_drivers! {
+    parent_and_child_both_go_on,
+    a_child_that_drops_its_proactor_leaves_the_parents_operations_alone,
+    wakers_wake_their_own_process,
+    a_fork_before_the_first_use_works,
+    leases_survive_a_fork,
+    a_connection_attempt_completes_on_both_sides,
+    a_grandchild_works,
+    the_childs_ring_gets_the_buffers_of_the_parents,
+}
+
+fn parent_and_child_both_go_on(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut to_parent, parents) = tcp_pair();
+        let (mut to_child, childs) = tcp_pair();
+        // 1. Both receives are in the parent's kernel ring. 2. Fork.
+        let parent_id = proactor.submit(recv(fd(&parents)), 1);
+        let child_id = proactor.submit(recv(fd(&childs)), 2);
+        expect_quiet(&mut proactor);
+        let child = Child::fork(|| {
+            // 3. The child cancels one for itself, and keeps the other under its old id.
+            assert_eq!(proactor.in_flight(), 2);
+            assert_eq!(proactor.settle(parent_id).unwrap().result, Err(Errno::CANCELED));
+            let done = expect_one(&mut proactor, child_id);
+            assert_eq!(done.token, 2);
+            assert_eq!(bytes(&mut proactor, done), b"child");
+            (&childs).write_all(b"got it").unwrap();
+            echo_works(&mut proactor);
+        });
+        // 4. So does the parent, the other way round.
+        assert_eq!(proactor.settle(child_id).unwrap().result, Err(Errno::CANCELED));
+        to_child.write_all(b"child").unwrap();
+        to_child.read_exact(&mut [0; 6]).unwrap();
+        to_parent.write_all(b"parent").unwrap();
+        let done = expect_one(&mut proactor, parent_id);
+        assert_eq!(bytes(&mut proactor, done), b"parent");
+        child.succeeds();
+        assert_eq!(proactor.in_flight(), 0);
+        echo_works(&mut proactor);
+    });
+}
+
+fn a_child_that_drops_its_proactor_leaves_the_parents_operations_alone(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 1);
+        expect_quiet(&mut proactor);
+        // The child owns copies; dropping them enters no ring.
+        let mut slot = Some(proactor);
+        let child = Child::fork(|| drop(slot.take()));
+        child.succeeds();
+        let mut proactor = slot.take().unwrap();
+        client.write_all(b"still").unwrap();
+        let done = expect_one(&mut proactor, id);
+        assert_eq!(bytes(&mut proactor, done), b"still");
+    });
+}
+
+fn wakers_wake_their_own_process(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let waker = proactor.waker();
+        expect_quiet(&mut proactor);
+        let child = Child::fork(|| {
+            for _ in 0..3 {
+                waker.wake();
+                let begin = Instant::now();
+                proactor.wait(Some(PATIENCE)).unwrap();
+                assert!(begin.elapsed() < PATIENCE / 2, "the child's wake-up was lost");
+                proactor.reap(&mut Vec::new());
+            }
+        });
+        child.succeeds();
+        let begin = Instant::now();
+        turn(&mut proactor, Some(Duration::from_millis(30)));
+        assert!(begin.elapsed() >= Duration::from_millis(30), "the child woke the parent");
+        waker.wake();
+        let begin = Instant::now();
+        turn(&mut proactor, Some(PATIENCE));
+        assert!(begin.elapsed() < PATIENCE / 2);
+    });
+}
+
+fn a_fork_before_the_first_use_works(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        Child::fork(|| echo_works(&mut proactor)).succeeds();
+        echo_works(&mut proactor);
+    });
+}
+
+fn leases_survive_a_fork(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 0);
+        client.write_all(b"held").unwrap();
+        let mut held = Some(expect_one(&mut proactor, id));
+        let child = Child::fork(|| {
+            // The lent buffer is not handed to the child's own ring while it is held.
+            for _ in 0..100 {
+                echo_works(&mut proactor);
+            }
+            let done = held.take().unwrap();
+            assert_eq!(bytes(&mut proactor, done), b"held");
+            echo_works(&mut proactor);
+        });
+        child.succeeds();
+        let done = held.take().unwrap();
+        assert_eq!(bytes(&mut proactor, done), b"held");
+    });
+}
+
+fn a_connection_attempt_completes_on_both_sides(driver: Choice) {
+    in_child(|| {
+        // A listener whose queue is full answers no SYN, so the attempt is under way during the fork.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let filler = TcpStream::connect(addr).unwrap();
+        let mut proactor = proactor(driver);
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let id = proactor.submit(Op::Connect { fd: fd(&socket), addr: addr.into() }, 0);
+        expect_quiet(&mut proactor);
+        let child = Child::fork(|| assert_eq!(expect_one(&mut proactor, id).result, Ok(0)));
+        drop(listener.accept().unwrap());
+        assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
+        child.succeeds();
+        drop(filler);
+    });
+}
+
+fn a_grandchild_works(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 0);
+        expect_quiet(&mut proactor);
+        Child::fork(|| {
+            // The child itself never uses it.
+            Child::fork(|| {
+                client.write_all(b"deep").unwrap();
+                let done = expect_one(&mut proactor, id);
+                // The grandparent has it armed too: whoever is first gets the bytes.
+                assert_eq!(bytes(&mut proactor, done), b"deep");
+            })
+            .succeeds();
+        })
+        .succeeds();
+    });
+}
+
+fn the_childs_ring_gets_the_buffers_of_the_parents(driver: Choice) {
+    in_child(|| {
+        let config = Config { driver, buffer_count: 2, ..Config::default() };
+        let mut proactor = Proactor::new(config).unwrap();
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(Op::RecvMany { fd: fd(&server) }, 0);
+        expect_quiet(&mut proactor);
+        client.write_all(b"parents").unwrap();
+        for done in reap_until(&mut proactor, |all| !all.is_empty()) {
+            assert_eq!(bytes(&mut proactor, done), b"parents");
+        }
+        Child::fork(|| {
+            // A multishot receive uses pooled buffers only.
+            client.write_all(b"childs").unwrap();
+            for done in reap_until(&mut proactor, |all| !all.is_empty()) {
+                assert_eq!(done.id, id);
+                assert_eq!(bytes(&mut proactor, done), b"childs");
+            }
+        })
+        .succeeds();
+    });
+}

@@ -1,0 +1,34 @@
+"""The soak: a short tier in every run of the tests, ten minutes on each driver by `make soak`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs.own_process import require_hub
+
+SOAK = Path(__file__).with_name("soak.py")
+
+
+def soak(hub, seconds):
+    """Runs it and shows its table."""
+    require_hub(hub)
+    command = [sys.executable, SOAK, "--hub", hub.name, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 1.5 + 90)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_twenty_seconds_of_soak_lose_nothing(hub):
+    soak(hub, 20)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_ten_minutes_of_soak_lose_nothing(our_hub, request):
+    """URINGHUB_SOAK_SECONDS changes the time."""
+    if "soak" not in (request.config.option.markexpr or ""):
+        pytest.skip("make soak runs it")
+    soak(our_hub, float(os.environ.get("URINGHUB_SOAK_SECONDS", "600")))

@@ -1,0 +1,238 @@
+"""spawn, Event, Timeout and Semaphore: what eventlet's own code does, on its hub and on ours."""
+
+from programs.own_process import in_own_process
+
+
+@in_own_process()
+def test_a_value_that_was_sent_is_not_lost_on_the_next_wait_of_a_killed_waiter():
+    import eventlet
+    from eventlet import event
+
+    first, second = event.Event(), event.Event()
+    seen = []
+
+    def wait():
+        try:
+            first.wait()
+        except ValueError:
+            # 3. `first` was sent and is queued for this green thread, which waits for `second` now.
+            seen.append(second.wait())
+
+    waiter = eventlet.spawn(wait)
+    eventlet.sleep(0)
+    # 1. The wake-up is queued, 2. and overtaken by an exception.
+    first.send("first")
+    waiter.kill(ValueError())
+    for _ in range(3):
+        eventlet.sleep(0)
+    assert seen == []
+    second.send("second")
+    waiter.wait()
+    assert seen == ["second"]
+
+
+@in_own_process()
+def test_waiters_get_what_was_sent_to_them_also_after_a_reset():
+    import eventlet
+    from eventlet import event
+
+    one = event.Event()
+    waiters = [eventlet.spawn(one.wait) for _ in range(3)]
+    eventlet.sleep(0)
+    one.send("early")
+    one.reset()
+    one.send("late")
+    assert [waiter.wait() for waiter in waiters] == ["early"] * 3
+    assert one.wait() == "late"
+
+
+@in_own_process()
+def test_an_exception_sent_is_raised_in_every_waiter_and_later():
+    import eventlet
+    from eventlet import event
+
+    one = event.Event()
+
+    def wait():
+        try:
+            one.wait()
+        except KeyError as error:
+            return error.args
+
+    waiters = [eventlet.spawn(wait) for _ in range(2)]
+    eventlet.sleep(0)
+    one.send_exception(KeyError("key"))
+    waiters.append(eventlet.spawn(wait))
+    assert [waiter.wait() for waiter in waiters] == [("key",)] * 3
+
+
+@in_own_process()
+def test_event_wait_returns_none_when_its_time_is_up():
+    import eventlet
+    from eventlet import event
+
+    one = event.Event()
+    assert one.wait(timeout=0.01) is None
+    assert one.wait(0) is None
+    eventlet.spawn_after(0.01, one.send, "value")
+    assert one.wait(timeout=5) == "value"
+
+
+@in_own_process()
+def test_a_green_thread_that_is_killed_before_it_started_never_runs_its_function():
+    import eventlet
+    import greenlet
+
+    ran = []
+    thread = eventlet.spawn(ran.append, 1)
+    linked = []
+    thread.link(linked.append)
+    thread.kill()
+    plain = eventlet.spawn_n(ran.append, 2)
+    eventlet.kill(plain)
+    eventlet.sleep(0)
+    try:
+        thread.wait()
+    except greenlet.GreenletExit:
+        linked.append("exit")
+    assert ran == []
+    assert linked == [thread, "exit"]
+
+
+@in_own_process()
+def test_the_result_can_be_asked_for_before_during_and_after_the_run():
+    import eventlet
+
+    early = eventlet.spawn(eventlet.sleep)
+    assert early._exit_event is early._exit_event
+    assert not early._exit_event.ready()
+    assert early.wait() is None
+    late = eventlet.spawn(lambda: "result")
+    eventlet.sleep(0)
+    assert late._exit_event.ready()
+    assert [late.wait(), late.wait()] == ["result", "result"]
+    linked = []
+    late.link(lambda thread, value: linked.append((thread, value)), 7)
+    assert linked == [(late, 7)]
+    assert late._exit_funcs is not None and not late.unlink(linked.append)
+
+
+@in_own_process()
+def test_subclasses_of_green_thread_run_their_own_main():
+    import eventlet
+    from eventlet import greenthread, hubs
+
+    class Counting(greenthread.GreenThread):
+        def __init__(self, parent):
+            super().__init__(parent)
+            self.count = 0
+
+        def main(self, function, args, kwargs):
+            self.count += 1
+            return super().main(function, args, kwargs)
+
+    thread = Counting(hubs.get_hub().greenlet)
+    hubs.get_hub().schedule_call_global(0, thread.switch, max, (1, 2), {})
+    assert thread.wait() == 2
+    assert thread.count == 1
+    assert eventlet.getcurrent() is not thread
+
+
+@in_own_process()
+def test_spawn_takes_every_argument_of_the_function_whatever_its_name():
+    import eventlet
+
+    def function(*args, **kwargs):
+        return args, kwargs
+
+    assert eventlet.spawn(function, 1, args=2, function=3).wait() == ((1,), {"args": 2, "function": 3})
+    seen = []
+    eventlet.spawn_n(lambda *args, **kwargs: seen.append((args, kwargs)), 1, kwargs=2)
+    eventlet.sleep(0)
+    assert seen == [((1,), {"kwargs": 2})]
+
+
+@in_own_process()
+def test_timeouts_are_as_their_arguments_say():
+    import eventlet
+
+    class Own(Exception):
+        pass
+
+    def outcome(*args):
+        try:
+            with eventlet.Timeout(*args) as timeout:
+                eventlet.sleep(0.05)
+            return "silent" if timeout.timer is None and not timeout.pending else "pending"
+        except BaseException as error:
+            return "itself" if error is timeout else type(error).__name__
+
+    assert outcome(0.01) == "itself"
+    assert outcome(0.01, True) == "itself"
+    assert outcome(0.01, False) == "silent"
+    assert outcome(0.01, Own) == outcome(0.01, Own()) == "Own"
+    assert outcome() == outcome(None) == outcome(10) == "silent"
+    timeout = eventlet.Timeout(10)
+    assert timeout.pending and "pending" in repr(timeout)
+    try:
+        timeout.start()
+    except AssertionError as error:
+        assert "is already started; to restart it, cancel it first" in str(error)
+    else:
+        raise AssertionError("started twice")
+    timeout.cancel()
+    timeout.cancel()
+    assert not timeout.pending and timeout.start() is timeout and timeout.pending
+    timeout.cancel()
+    eventlet.sleep(0.02)
+
+
+@in_own_process()
+def test_a_subclass_of_timeout_may_override_start_and_cancel():
+    import eventlet
+
+    calls = []
+
+    class Loud(eventlet.Timeout):
+        def start(self):
+            calls.append("start")
+            return super().start()
+
+        def cancel(self):
+            calls.append("cancel")
+            super().cancel()
+
+    with Loud(10) as timeout:
+        assert timeout.pending
+    assert calls == ["start", "cancel"]
+
+
+@in_own_process()
+def test_a_bounded_semaphore_refuses_and_a_semaphore_is_fair():
+    import eventlet
+    from eventlet import semaphore
+
+    bounded = semaphore.BoundedSemaphore(1)
+    assert bounded.acquire() is True and bounded.locked()
+    bounded.release()
+    try:
+        bounded.release()
+    except ValueError as error:
+        assert str(error) == "Semaphore released too many times"
+    else:
+        raise AssertionError("released too many times")
+
+    lock, order = semaphore.Semaphore(1), []
+
+    def run(name):
+        with lock:
+            order.append(name)
+            eventlet.sleep(0)
+
+    threads = [eventlet.spawn(run, name) for name in range(5)]
+    for thread in threads:
+        thread.wait()
+    assert order == [0, 1, 2, 3, 4]
+    assert lock.counter == 1 and lock.acquire(blocking=False) is True
+    assert lock.acquire(timeout=0.01) is False
+    assert lock.balance == 0

@@ -1,0 +1,125 @@
+"""Runs other projects' asyncio suites on our loop, on each driver.
+
+    python tests/suites/asyncio_suites.py                           # CPython's mixins and policy-driven suites
+    python tests/suites/asyncio_suites.py --only uvloop             # uvloop's own tests, from its sdist
+    python tests/suites/asyncio_suites.py --driver epoll --only mixins
+
+A suite passes when it has no failure that `asyncio_known.toml` does not name.
+
+Exit code: 0 all suites pass, 1 a test failed, 2 a suite could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree
+from collections import Counter
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HERE = Path(__file__).parent
+CACHE = HERE / "cache"
+LOOPS = {
+    "stock": {"LOOP_FACTORY": "asyncio:SelectorEventLoop"},
+    "uring": {"LOOP_FACTORY": "uringhub:new_event_loop", "URINGHUB_DRIVER": "uring"},
+    "epoll": {"LOOP_FACTORY": "uringhub:new_event_loop", "URINGHUB_DRIVER": "epoll"},
+}
+TEST_TIMEOUT_S = 40
+SUITE_TIMEOUT_S = 900
+
+
+ARGUMENTS = {
+    "mixins": [str(HERE / "cpython_mixins.py")],
+    "policy": [str(HERE / "cpython_policy.py")],
+    "uvloop": ["-p", "uvloop_factory", "-k", "UV", "tests"],
+}
+
+
+def unpack_uvloop() -> Path:
+    """The unpacked sdist of the uvloop that is installed here, whose tests are not in its wheel."""
+    version = importlib.metadata.version("uvloop")
+    folder = CACHE / f"uvloop-{version}"
+    if not folder.exists():
+        CACHE.mkdir(exist_ok=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "uvloop",
+             "-d", str(CACHE), f"uvloop=={version}"], check=True,
+        )  # fmt: skip
+        with tarfile.open(CACHE / f"uvloop-{version}.tar.gz") as sdist:
+            members = [m for m in sdist.getmembers() if m.name.startswith(f"uvloop-{version}/tests")]
+            sdist.extractall(CACHE, members=members)
+    return folder
+
+
+def run(arguments: list[str], loop: str, cwd: Path) -> dict[str, str]:
+    """The outcome of each test: passed, skipped or failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        subprocess.run(
+            [
+                sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-s", "-o", "addopts=", "--tb=no",
+                "-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_S}", f"--junitxml={report}", *arguments,
+            ],
+            env={**os.environ, "PYTHONPATH": str(HERE), **LOOPS[loop]},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=SUITE_TIMEOUT_S,
+        )  # fmt: skip
+        if not report.exists():
+            raise RuntimeError(f"pytest died on {loop}; run it by hand: {' '.join(arguments)}")
+        outcomes = {}
+        for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+            tags = {child.tag for child in case}
+            state = "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
+            name = f"{case.get('classname')}.{case.get('name')}"
+            if outcomes.get(name) != "failed":
+                outcomes[name] = state
+        return outcomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--driver", choices=list(LOOPS), action="append", help="default: uring and epoll")
+    parser.add_argument("--only", choices=list(ARGUMENTS), action="append", help="default: mixins and policy")
+    options = parser.parse_args()
+    known = tomllib.loads((HERE / "asyncio_known.toml").read_text())
+    # A background job inherits an ignored SIGINT, and some tests send it to their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 0
+    for name in options.only or ["mixins", "policy"]:
+        arguments = ARGUMENTS[name]
+        cwd = unpack_uvloop() if name == "uvloop" else HERE
+        for loop in options.driver or ["uring", "epoll"]:
+            try:
+                outcomes = run(arguments, loop, cwd)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                print(f"{name} on {loop}: {error}")
+                return 2
+            exempt = known.get(name, {})
+            failed = [test for test, state in outcomes.items() if state == "failed"]
+            wrong = [test for test in failed if test.rpartition(".")[2] not in exempt]
+            counts = ", ".join(
+                f"{count} {state}" for state, count in sorted(Counter(outcomes.values()).items())
+            )
+            print(f"{name} on {loop}, Python {sys.version.split()[0]}: {counts}; {len(wrong)} not known")
+            for test in wrong:
+                print(f"  {test}")
+            status = max(status, bool(wrong))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

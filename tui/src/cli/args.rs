@@ -1,0 +1,121 @@
+//! Arguments.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  evtop                                   list the processes that could be observed
+  evtop 4242                              open the screens on process 4242
+  evtop --once 4242                       print every green thread and task with its stack, once
+  evtop dump 4242 --json | jq .green_threads
+  evtop watch 4242 --for 10s              print a line for each call that blocks the hub
+  evtop watch 4242 --threshold 50ms --json > stalls.jsonl
+
+Exit codes:
+  0  done                                 5  not a CPython process
+  1  the process could not be read        6  32-bit, or not x86-64
+  2  wrong arguments                      7  a CPython version that is not supported
+  3  no such process, or it ended         8  watch --fail: something stalled
+  4  not permitted                      101  a bug in evtop; the terminal is restored
+  128 + n  the screens were ended by signal n (129: the terminal was closed)
+
+evtop reads the process's memory and /proc. It does not stop the process, write to it, or need its cooperation. It
+needs the permission that a debugger needs: the same user (with kernel.yama.ptrace_scope = 0), or CAP_SYS_PTRACE.
+In a container: docker run --pid=container:NAME --cap-add=SYS_PTRACE …
+
+Every value is exact (read and checked), sampled (true when looked at) or inferred (concluded); JSON carries the label.";
+
+/// See green threads, tasks and the calls that block them in a running Eventlet, gevent or asyncio process.
+#[derive(Debug, Parser)]
+#[command(name = "evtop", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Args {
+    /// What to do; without it, the screens.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The process; without it, evtop lists candidates.
+    pub pid: Option<i32>,
+    /// Print one snapshot as plain text and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print one snapshot.
+    Dump(DumpArgs),
+    /// Print each stall of a hub as it ends.
+    Watch(WatchArgs),
+    /// List the processes that could be observed.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `dump`.
+#[derive(Debug, ClapArgs)]
+pub struct DumpArgs {
+    /// The process.
+    pub pid: i32,
+    /// As JSON (schema evtop.snapshot/1).
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, ClapArgs)]
+pub struct WatchArgs {
+    /// The process.
+    pub pid: i32,
+    /// How long to watch (10s, 500ms, 5m); without it, until interrupted or the process ends.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Shorter stalls are not shown.
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
+    pub threshold: Duration,
+    /// One JSON object a line (schema evtop.stall/1).
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with code 8 if anything stalled: for tests and CI.
+    #[arg(long)]
+    pub fail: bool,
+}
+
+/// Parses `10s`, `20ms`, `1.5m`, `2h`; a bare number is seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}: use us, ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is not a time: write 20ms or 10s"))?;
+    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("ten").is_err());
+        assert!(parse_duration("3 parsecs").is_err());
+    }
+}

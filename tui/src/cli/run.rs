@@ -1,0 +1,168 @@
+//! Running a command.
+
+use super::args::{Args, Command, DumpArgs, WatchArgs};
+use crate::observe::{LookError, Observer, candidates};
+use crate::remote::AttachError;
+use crate::report;
+use crate::state::Sites;
+use crate::view::{self, ScreenError};
+use crate::watch::{WatchConfig, WatchCounters, WatchEvent, Watcher};
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+const STALLED: u8 = 8;
+/// A signal is noticed within this time.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Why a command failed.
+enum Failure {
+    Attach(AttachError),
+    Look(LookError),
+    Screen(ScreenError),
+    Output(io::Error),
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        Self::Attach(error)
+    }
+}
+
+impl From<LookError> for Failure {
+    fn from(error: LookError) -> Self {
+        Self::Look(error)
+    }
+}
+
+impl From<ScreenError> for Failure {
+    fn from(error: ScreenError) -> Self {
+        Self::Screen(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Runs evtop with the process's arguments; returns its exit code.
+pub fn run() -> u8 {
+    let args = Args::parse();
+    let result = match args.command {
+        Some(Command::Dump(dump)) => dump_once(&dump),
+        Some(Command::Watch(watch)) => watch_for(&watch),
+        Some(Command::List { json }) => list(json),
+        None => match args.pid {
+            Some(pid) if args.once => dump_once(&DumpArgs { pid, json: false }),
+            None if !io::stdout().is_terminal() => list(false),
+            pid => view::run(pid).map_err(Failure::Screen),
+        },
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Attach(error)) => {
+            eprintln!("evtop: {error}");
+            error.exit_code()
+        }
+        Err(Failure::Look(error)) => {
+            eprintln!("evtop: {error}");
+            3
+        }
+        Err(Failure::Screen(error)) => {
+            eprintln!("evtop: {error}");
+            error.exit_code()
+        }
+        // A reader that has seen enough, as `evtop dump | head`, is no failure.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(Failure::Output(error)) => {
+            eprintln!("evtop: cannot write the output: {error}");
+            1
+        }
+    }
+}
+
+fn dump_once(args: &DumpArgs) -> Result<u8, Failure> {
+    let snapshot = Observer::attach(args.pid)?.look()?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, &snapshot).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report::snapshot_text(&snapshot))?;
+    }
+    Ok(0)
+}
+
+fn list(json: bool) -> Result<u8, Failure> {
+    let (found, refused) = candidates();
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, &found).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report::candidates_text(&found, refused))?;
+    }
+    Ok(0)
+}
+
+fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
+    let config = WatchConfig { threshold: args.threshold, ..WatchConfig::default() };
+    let (watcher, events) = Watcher::start(args.pid, config)?;
+    let deadline = args.duration.map(|duration| Instant::now() + duration);
+    let mut out = io::stdout().lock();
+    let mut sites = Sites::default();
+    let mut counters = WatchCounters::default();
+    let mut watcher = Some(watcher);
+    let mut ended = None;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    let mut is_announced = false;
+    loop {
+        let rest =
+            deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if rest.is_zero() || interrupted.load(Ordering::Relaxed) {
+            // Ending the watcher closes what is still open; its last events are read below.
+            watcher = None;
+        }
+        match events.recv_timeout(rest.clamp(Duration::from_millis(1), POLL)) {
+            Ok(WatchEvent::Stall(stall)) => {
+                sites.add(&stall);
+                let line = if args.json { report::stall_json(&stall)? } else { report::stall_line(&stall) };
+                writeln!(out, "{line}")?;
+                out.flush()?;
+            }
+            Ok(WatchEvent::Counters(now)) => {
+                counters = now;
+                if !is_announced {
+                    eprintln!("evtop: watching {} hub threads of process {}", now.threads, args.pid);
+                    is_announced = true;
+                }
+            }
+            Ok(WatchEvent::Ended(error)) => ended = Some(error),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    drop(watcher);
+    if args.json {
+        eprintln!("evtop: {}", report::counters_text(&counters));
+    } else {
+        write!(out, "{}", report::sites_text(&sites, &counters))?;
+    }
+    let is_stalled = args.fail && !sites.is_empty();
+    match ended {
+        // What was asked for was seen; the sentence still tells why it is over.
+        Some(error) if is_stalled => eprintln!("evtop: {error}"),
+        Some(error) => return Err(error.into()),
+        None => {}
+    }
+    Ok(if is_stalled { STALLED } else { 0 })
+}

@@ -1,0 +1,239 @@
+//! Finding greenlets and reading their state.
+
+use super::objects::Python;
+use super::pools;
+use crate::layout::{GreenletLayout, calibrate};
+use crate::remote::{GreenletModule, Mapping, word_at};
+use std::collections::{HashMap, HashSet};
+
+/// `PyGreenlet.pimpl`.
+const PIMPL: u64 = crate::layout::PIMPL as u64;
+/// Bytes of an implementation object that are read.
+const IMPL_BYTES: usize = crate::layout::IMPL_BYTES;
+/// Bytes of a Python-side greenlet that are read.
+const OBJECT_BYTES: usize = 40;
+
+/// What a greenlet is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GreenletState {
+    /// Created, never switched to.
+    NotStarted,
+    /// On its thread's stack right now.
+    Running,
+    /// Switched away from.
+    Suspended,
+    /// Ended, but still referenced.
+    Dead,
+}
+
+/// One greenlet as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GreenletRecord {
+    /// The Python object: its identity.
+    pub object: u64,
+    /// The implementation object.
+    pub implementation: u64,
+    /// Its type.
+    pub class: u64,
+    /// Its state.
+    pub state: GreenletState,
+    /// Frame object of a suspended greenlet, else zero.
+    pub top_frame: u64,
+    /// It is a thread's main greenlet.
+    pub is_main: bool,
+    /// Its thread's main greenlet; zero if unknown.
+    pub main: u64,
+    /// Its parent; zero if none or unknown.
+    pub parent: u64,
+    /// What it will run, until it starts.
+    pub run: u64,
+    /// Highest address of its C stack; tells its thread.
+    pub stack_stop: u64,
+    /// A main greenlet's thread state.
+    pub thread_state: u64,
+    /// All words of the implementation folded into one: differs once it was switched to, even if it came back to the
+    /// same frame.
+    pub print: u64,
+}
+
+/// Finds greenlets: first through the whole heap, then through the pools of their size.
+#[derive(Debug, Default)]
+pub struct GreenletFinder {
+    layout: Option<GreenletLayout>,
+    block_bytes: Option<u64>,
+}
+
+impl GreenletFinder {
+    /// The layout worked out so far.
+    pub fn layout(&self) -> Option<&GreenletLayout> {
+        self.layout.as_ref()
+    }
+
+    /// Implementation objects that are live now, by address.
+    pub fn find(&mut self, python: &Python<'_>, module: &GreenletModule, maps: &[Mapping]) -> Vec<u64> {
+        let (user, main) = (module.user_vtable.unwrap_or(0), module.main_vtable.unwrap_or(0));
+        if user == 0 || main == 0 {
+            return Vec::new();
+        }
+        let is_impl = |word: u64| word == user || word == main;
+        let candidates = match self.block_bytes {
+            Some(size) => pools::blocks(python.memory, maps, size, is_impl),
+            None => pools::words(python.memory, maps, is_impl),
+        };
+        if self.layout.is_none() {
+            self.layout = candidates.iter().find_map(|&address| {
+                let record = python.memory.bytes(address, IMPL_BYTES)?;
+                (word_at(&record, 0) == main).then_some(())?;
+                let object = own_object(python, address, &record)?;
+                calibrate(python.memory, address, object)
+            });
+        }
+        let found = self.confirm(python, &candidates);
+        self.learn(python, &found, user);
+        found.into_iter().map(|(implementation, _)| implementation).collect()
+    }
+
+    /// Keeps the candidates whose Python object points back at them.
+    fn confirm(&self, python: &Python<'_>, candidates: &[u64]) -> Vec<(u64, u64)> {
+        let Some(layout) = self.layout else { return Vec::new() };
+        let at = |offset: usize| candidates.iter().map(|address| address + offset as u64).collect::<Vec<_>>();
+        let (objects, read) = python.memory.records(&at(layout.this), 8);
+        let objects: Vec<u64> = objects
+            .chunks_exact(8)
+            .zip(read)
+            .map(|(word, ok)| if ok { word_at(word, 0) } else { 0 })
+            .collect();
+        let back: Vec<u64> = objects.iter().map(|object| object.wrapping_add(PIMPL)).collect();
+        let (back, read) = python.memory.records(&back, 8);
+        candidates
+            .iter()
+            .zip(objects)
+            .zip(back.chunks_exact(8).zip(read))
+            .filter(|((candidate, _), (word, ok))| *ok && word_at(word, 0) == **candidate)
+            .map(|((&candidate, object), _)| (candidate, object))
+            .collect()
+    }
+
+    fn learn(&mut self, python: &Python<'_>, found: &[(u64, u64)], user: u64) {
+        let Some(layout) = &mut self.layout else { return };
+        if layout.main == 0 {
+            let objects: HashSet<u64> = found.iter().map(|&(_, object)| object).collect();
+            for &(implementation, _) in found {
+                let Some(record) = python.memory.bytes(implementation, IMPL_BYTES) else { continue };
+                if word_at(&record, 0) != user {
+                    continue;
+                }
+                for &main in &objects {
+                    if layout.main == 0 && is_main(python, layout, main) {
+                        layout.learn_parent(&record, main, |word| objects.contains(&word));
+                    }
+                }
+                if layout.main != 0 {
+                    break;
+                }
+            }
+        }
+        if self.block_bytes.is_none() && found.len() > 1 {
+            let mut sizes = found.iter().map(|&(address, _)| pools::block_bytes(python.memory, address));
+            let first = sizes.next().flatten();
+            self.block_bytes = first.filter(|_| sizes.all(|size| size == first));
+        }
+    }
+
+    /// Reads the state of known greenlets; those that are gone are left out.
+    pub fn read(&self, python: &Python<'_>, implementations: &[u64]) -> Vec<GreenletRecord> {
+        let Some(layout) = self.layout else { return Vec::new() };
+        let (impls, read) = python.memory.records(implementations, IMPL_BYTES);
+        let impls: Vec<&[u8]> = impls.chunks_exact(IMPL_BYTES).collect();
+        let objects: Vec<u64> = impls.iter().map(|record| word_at(record, layout.this)).collect();
+        let (heads, heads_read) = python.memory.records(&objects, OBJECT_BYTES);
+        let mut records = Vec::with_capacity(implementations.len());
+        for (index, head) in heads.chunks_exact(OBJECT_BYTES).enumerate() {
+            let implementation = implementations[index];
+            if read[index] && heads_read[index] && word_at(head, PIMPL as usize) == implementation {
+                records.push(decode(&layout, implementation, objects[index], word_at(head, 8), impls[index]));
+            }
+        }
+        self.settle_running(python, &mut records);
+        records
+    }
+
+    /// A greenlet without Python frames looks the same running and suspended; its thread knows which runs.
+    fn settle_running(&self, python: &Python<'_>, records: &mut [GreenletRecord]) {
+        let current: HashMap<u64, u64> = records
+            .iter()
+            .filter(|record| record.is_main)
+            .filter_map(|record| Some((record.object, self.current(python, record.thread_state)?)))
+            .collect();
+        for record in records.iter_mut().filter(|record| record.state == GreenletState::Running) {
+            if current.get(&record.main).is_some_and(|&object| object != record.object) {
+                record.state = GreenletState::Suspended;
+            }
+        }
+    }
+
+    /// Whether a search reads only the pools of the right size.
+    pub fn knows_pools(&self) -> bool {
+        self.block_bytes.is_some()
+    }
+
+    /// The greenlet a thread runs, from its greenlet thread state.
+    pub fn current(&self, python: &Python<'_>, thread_state: u64) -> Option<u64> {
+        python.field(thread_state, 8).filter(|&object| object != 0)
+    }
+}
+
+/// The word in an implementation object that leads to the Python object it belongs to.
+fn own_object(python: &Python<'_>, implementation: u64, record: &[u8]) -> Option<u64> {
+    (8..record.len() - 7)
+        .step_by(8)
+        .map(|offset| word_at(record, offset))
+        .filter(|&word| word > 4096 && word % 8 == 0)
+        .find(|&word| python.field(word, PIMPL) == Some(implementation))
+}
+
+fn is_main(python: &Python<'_>, layout: &GreenletLayout, object: u64) -> bool {
+    python
+        .field(object, PIMPL)
+        .and_then(|implementation| python.field(implementation, layout.stack_stop as u64))
+        == Some(u64::MAX)
+}
+
+fn decode(
+    layout: &GreenletLayout,
+    implementation: u64,
+    object: u64,
+    class: u64,
+    record: &[u8],
+) -> GreenletRecord {
+    let word = |offset: usize| if offset == 0 { 0 } else { word_at(record, offset) };
+    let stack_stop = word(layout.stack_stop);
+    let is_main = stack_stop == u64::MAX;
+    let top_frame = word(layout.top_frame);
+    let state = if stack_stop == 0 {
+        GreenletState::NotStarted
+    } else if word(layout.stack_start) == 0 {
+        GreenletState::Dead
+    } else if top_frame == 0 {
+        GreenletState::Running
+    } else {
+        GreenletState::Suspended
+    };
+    let user = |offset: usize| if is_main { 0 } else { word(offset) };
+    GreenletRecord {
+        object,
+        implementation,
+        class,
+        state,
+        top_frame: if state == GreenletState::Suspended { top_frame } else { 0 },
+        is_main,
+        main: if is_main { object } else { user(layout.main) },
+        parent: user(layout.parent),
+        run: if state == GreenletState::NotStarted { user(layout.run) } else { 0 },
+        stack_stop,
+        thread_state: if is_main { word(layout.thread_state) } else { 0 },
+        print: record.chunks_exact(8).fold(0, |print: u64, word| {
+            (print.rotate_left(5) ^ word_at(word, 0)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        }),
+    }
+}

@@ -1,0 +1,152 @@
+//! What a lint sees and what it says.
+
+use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Task, Trust, Wait};
+use crate::watch::WatchCounters;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The program cannot go on as it is.
+    Error,
+    /// It suffers.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl Severity {
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// Something that looks wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Name of the lint.
+    pub lint: &'static str,
+    /// What it is about, to tell findings of one lint apart from look to look.
+    pub subject: String,
+    /// How bad.
+    pub severity: Severity,
+    /// The sentence.
+    pub text: String,
+    /// What to do.
+    pub advice: &'static str,
+    /// How sure.
+    pub trust: Trust,
+    /// Whom it concerns.
+    pub nodes: Vec<NodeId>,
+    /// Where.
+    pub place: Option<Arc<Frame>>,
+}
+
+/// What lints look at.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The latest look.
+    pub snapshot: &'a Snapshot,
+    /// Stalls so far by call site, the costliest first.
+    pub sites: &'a [&'a Site],
+    /// The watcher's counters.
+    pub watch: &'a WatchCounters,
+    /// Thousandths of the last half minute in which a hub was blocked.
+    pub blocked_permille: u64,
+    /// In how many looks in a row each thread had the very same stack.
+    pub repeated_looks: &'a [(i32, u32)],
+}
+
+/// A rule.
+pub trait Lint: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// A sentence it says, as documentation.
+    fn example(&self) -> &'static str;
+    /// Looks for it.
+    fn check(&self, context: &Context<'_>) -> Vec<Finding>;
+}
+
+/// Somebody suspended: what both worlds have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiter<'a> {
+    /// Identity.
+    pub id: NodeId,
+    /// Name.
+    pub name: &'a str,
+    /// What it waits for.
+    pub wait: &'a Wait,
+    /// For how long its stack has not changed.
+    pub unchanged_ms: u64,
+    /// Innermost first.
+    pub stack: &'a [Arc<Frame>],
+}
+
+impl<'a> Context<'a> {
+    /// Everybody who waits: green threads that are no hubs, and tasks.
+    pub fn waiters(&self) -> impl Iterator<Item = Waiter<'a>> {
+        let of_green = |green: &'a GreenThread| {
+            let wait = green.wait.as_ref().filter(|_| green.role == "green thread")?;
+            let (id, name, stack) = (green.id, green.name.as_str(), green.stack.as_slice());
+            Some(Waiter { id, name, wait, unchanged_ms: green.unchanged_ms.value, stack })
+        };
+        let of_task = |task: &'a Task| {
+            let wait = task.wait.as_ref()?;
+            let (id, name, stack) = (task.id, task.name.as_str(), task.stack.as_slice());
+            Some(Waiter { id, name, wait, unchanged_ms: task.unchanged_ms.value, stack })
+        };
+        let greens = self.snapshot.green_threads.iter().filter_map(of_green);
+        greens.chain(self.snapshot.tasks.iter().filter_map(of_task))
+    }
+
+    /// Waiters that pass, by the place they wait at; the largest groups first.
+    pub fn by_place(
+        &self,
+        passes: impl Fn(&Waiter<'a>) -> bool,
+    ) -> Vec<(Option<&'a Arc<Frame>>, Vec<Waiter<'a>>)> {
+        let mut groups: HashMap<Option<&Arc<Frame>>, Vec<Waiter<'a>>> = HashMap::new();
+        for waiter in self.waiters().filter(passes) {
+            groups.entry(own_frame(waiter.stack)).or_default().push(waiter);
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.0.cmp(&b.0)));
+        groups
+    }
+}
+
+/// The innermost frame outside libraries, or the innermost of all.
+pub fn own_frame(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
+    const LIBRARIES: [&str; 6] =
+        ["/site-packages/", "/dist-packages/", "/lib/python3.", "/eventlet/", "/gevent/", "/uringhub/"];
+    let is_own = |frame: &&Arc<Frame>| {
+        !frame.file.starts_with('<') && !LIBRARIES.iter().any(|part| frame.file.contains(part))
+    };
+    stack.iter().find(is_own).or(stack.first())
+}
+
+/// `file:line in function`, or a word for an unknown place.
+pub fn at(frame: Option<&Arc<Frame>>) -> String {
+    frame.map_or_else(
+        || "an unknown place".to_owned(),
+        |frame| {
+            let file = frame.file.rsplit('/').next().unwrap_or(&frame.file);
+            format!("{file}:{} in {}", frame.line, frame.function)
+        },
+    )
+}
+
+/// A span in the largest unit that fits: `12 s`, `4 min`, `3 h`.
+pub fn roughly(ms: u64) -> String {
+    match ms {
+        0..=999 => format!("{ms} ms"),
+        1000..=119_999 => format!("{} s", ms / 1000),
+        120_000..=7_199_999 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}

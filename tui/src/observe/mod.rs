@@ -1,0 +1,18 @@
+//! Assembling a snapshot: one look at a process, from threads to edges.
+#![forbid(unsafe_code)]
+
+mod candidates;
+mod green;
+mod hubs;
+mod observer;
+mod stacks;
+mod task_wait;
+mod tasks;
+mod threads;
+mod wait;
+
+pub use candidates::{Candidate, candidates};
+pub use hubs::{hub_kind_of_frames, is_hub_file};
+pub use observer::{LookError, Observer};
+pub use stacks::{Located, Stacks};
+pub use threads::{OsThread, os_threads};

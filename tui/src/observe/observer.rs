@@ -1,0 +1,419 @@
+//! The observer: keeps what is known between looks and takes a snapshot.
+
+use super::green::{Green, Waits, present_green, read_green};
+use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
+use super::stacks::{Located, Stacks, places};
+use super::tasks::{present_tasks, read_tasks};
+use super::threads::{OsThread, match_threads, os_threads};
+use crate::decode::{GreenletFinder, Python, TaskRecord, TaskState, ThreadRecord, Walk};
+use crate::remote::{Activity, AttachError, Mapping, Peers, Target, describe_link, mapping_of, syscall_name};
+use crate::state::{
+    Counters, Edge, EdgeKind, Fd, Frame, GreenThread, Hub, Labelled, NodeId, Process, SNAPSHOT_SCHEMA,
+    Snapshot, Task, Thread, Timer, Wait, WaitKind,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// Why a look failed.
+#[derive(Debug, Error)]
+pub enum LookError {
+    /// The process ended, or replaced its program.
+    #[error("process {pid} has ended")]
+    Ended {
+        /// The process.
+        pid: i32,
+    },
+    /// The process replaced its program.
+    #[error("process {pid} has started another program (exec); attach again to observe it")]
+    Replaced {
+        /// The process.
+        pid: i32,
+    },
+}
+
+/// When a node was first seen, and since when its stack is the same.
+#[derive(Debug, Default)]
+pub struct Seen {
+    nodes: HashMap<NodeId, (Instant, Instant, u64, u64)>,
+    round: u64,
+}
+
+impl Seen {
+    fn start_round(&mut self) {
+        let round = self.round;
+        self.nodes.retain(|_, (_, _, _, last)| *last == round);
+        self.round += 1;
+    }
+
+    /// Notes a node's stack; returns its age and for how long its stack has not changed, in milliseconds.
+    pub fn note(&mut self, id: NodeId, stack: &[Arc<Frame>]) -> (u64, u64) {
+        let now = Instant::now();
+        let print = stack.iter().fold(stack.len() as u64, |print, frame| {
+            print.rotate_left(7) ^ (Arc::as_ptr(frame) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        let entry = self.nodes.entry(id).or_insert((now, now, print, 0));
+        entry.3 = self.round;
+        if entry.2 != print {
+            (entry.1, entry.2) = (now, print);
+        }
+        (now.duration_since(entry.0).as_millis() as u64, now.duration_since(entry.1).as_millis() as u64)
+    }
+}
+
+/// A process under observation.
+#[derive(Debug)]
+pub struct Observer {
+    pub(crate) target: Target,
+    pub(crate) stacks: Stacks,
+    finder: GreenletFinder,
+    known: Vec<u64>,
+    last_search: Option<(Instant, Duration)>,
+    seen: Seen,
+    waits: Waits,
+    peers: (Peers, Option<Instant>),
+    interpreter_file: String,
+}
+
+/// Share of a processor that searching may take: a search is followed by a pause of its cost times this.
+const SEARCH_REST: u32 = 40;
+/// Socket tables are read again at most this often.
+const PEERS_REST: Duration = Duration::from_millis(900);
+
+impl Observer {
+    /// Attaches to a process, or says why that is not possible.
+    pub fn attach(pid: i32) -> Result<Self, AttachError> {
+        let target = Target::open(pid)?;
+        let interpreter_file = target.interpreter.file.clone();
+        Ok(Self {
+            target,
+            stacks: Stacks::default(),
+            finder: GreenletFinder::default(),
+            known: Vec::new(),
+            last_search: None,
+            seen: Seen::default(),
+            waits: Waits::default(),
+            peers: (Peers::default(), None),
+            interpreter_file,
+        })
+    }
+
+    /// The process observed.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Fails if the process is gone or runs another program by now.
+    pub fn check_alive(&self) -> Result<(), LookError> {
+        let pid = self.target.process.pid();
+        if !self.target.is_alive() {
+            return Err(LookError::Ended { pid });
+        }
+        let python = Python::new(&self.target.memory, &self.target.interpreter);
+        if python.threads().is_empty() {
+            // A process on its way out has lost its memory but not yet its id.
+            let has_memory = self.target.process.maps().is_ok_and(|maps| !maps.is_empty());
+            return Err(if has_memory && self.target.is_alive() {
+                LookError::Replaced { pid }
+            } else {
+                LookError::Ended { pid }
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot.
+    pub fn look(&mut self) -> Result<Snapshot, LookError> {
+        let started = Instant::now();
+        self.check_alive()?;
+        self.stacks.start_round();
+        self.seen.start_round();
+        let cost_before = self.target.memory.cost();
+        let mut counters = Counters::default();
+        let maps = self.target.process.maps().unwrap_or_default();
+        self.target.refresh_modules(&maps);
+        self.search(&maps, &mut counters);
+
+        let python = Python::new(&self.target.memory, &self.target.interpreter);
+        let greens = read_green(&python, &self.finder, &mut self.stacks, &self.known, &mut counters);
+        let task_records = read_tasks(&python, &mut counters);
+        let records = python.threads();
+        let kernel = os_threads(&self.target.process);
+        let matched = match_threads(&self.target.memory, &records, &kernel);
+        let owners = thread_of_main(&greens, &records, &maps);
+        let tid_of: HashMap<u64, i32> =
+            owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
+        let mut green_threads =
+            present_green(&python, &mut self.stacks, &greens, &mut self.seen, &mut self.waits, &tid_of);
+        let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);
+        let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
+        let threads = view.present(&python, &self.target, &mut self.stacks, &records);
+        fill_running(&mut green_threads, &threads);
+        edges.extend(join_edges(&green_threads));
+        counters.green_threads_found = green_threads.len();
+        let fds = self.resolve_fds(&mut green_threads, &mut tasks);
+        let cost = self.target.memory.cost();
+        counters.read_calls = cost.calls - cost_before.calls;
+        counters.read_bytes = cost.bytes - cost_before.bytes;
+        Ok(Snapshot {
+            schema: SNAPSHOT_SCHEMA,
+            taken_at_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            took_us: started.elapsed().as_micros() as u64,
+            process: self.present_process(kernel.len()),
+            timers: timers(&green_threads, &tasks),
+            threads,
+            green_threads,
+            tasks,
+            edges,
+            fds,
+            counters,
+        })
+    }
+
+    /// Looks for greenlets that are not known yet, as often as its cost allows.
+    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) {
+        let Some(module) = self.target.greenlet else { return };
+        let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= cost * SEARCH_REST);
+        if !is_due {
+            return;
+        }
+        let started = Instant::now();
+        let python = Python::new(&self.target.memory, &self.target.interpreter);
+        counters.is_full_search = !self.finder.knows_pools();
+        let found = self.finder.find(&python, &module, maps);
+        if !found.is_empty() || self.finder.layout().is_some() {
+            self.known = found;
+        }
+        self.last_search = Some((started, started.elapsed()));
+    }
+
+    fn present_process(&self, kernel_threads: usize) -> Process {
+        let process = &self.target.process;
+        let kib = |text: String| text.split_ascii_whitespace().next()?.parse::<u64>().ok();
+        let inner = process.status("NSpid").and_then(|ids| ids.split_ascii_whitespace().last()?.parse().ok());
+        Process {
+            pid: process.pid(),
+            namespace_pid: inner.unwrap_or(process.pid()),
+            command: process.command_line(),
+            python: self.target.interpreter.version.to_string(),
+            interpreter: self.interpreter_file.clone(),
+            rss_bytes: process.status("VmRSS").and_then(kib).unwrap_or(0) * 1024,
+            kernel_threads,
+        }
+    }
+
+    /// What a descriptor leads to; a socket by its peer.
+    pub fn describe_fd(&mut self, fd: i32) -> Option<String> {
+        let link = self.target.process.fd_link(fd)?;
+        let described = describe_link(&link, &self.peers.0);
+        let is_stale = self.peers.1.is_none_or(|at| at.elapsed() > PEERS_REST);
+        if described == link && link.starts_with("socket:") && is_stale {
+            self.peers = (Peers::read(&self.target.process), Some(Instant::now()));
+            return Some(describe_link(&link, &self.peers.0));
+        }
+        Some(described)
+    }
+
+    fn resolve_fds(&mut self, green_threads: &mut [GreenThread], tasks: &mut [Task]) -> Vec<Fd> {
+        let mut fds: BTreeMap<i32, Fd> = BTreeMap::new();
+        let greens = green_threads.iter_mut().map(|green| (green.id, &mut green.wait));
+        let tasks = tasks.iter_mut().map(|task| (task.id, &mut task.wait));
+        for (id, wait) in greens.chain(tasks) {
+            let Some(Wait { fd: Some(fd), target, .. }) = wait else { continue };
+            let entry = fds.entry(*fd).or_insert_with(|| Fd {
+                fd: *fd,
+                target: self.describe_fd(*fd).unwrap_or_else(|| "closed".to_owned()),
+                waiters: Vec::new(),
+            });
+            *target = Some(entry.target.clone());
+            entry.waiters.push(id);
+        }
+        fds.into_values().collect()
+    }
+}
+
+/// Which thread each main greenlet belongs to, told by where the C stacks of its greenlets are.
+fn thread_of_main(greens: &[Green], threads: &[ThreadRecord], maps: &[Mapping]) -> HashMap<u64, u64> {
+    let mut owners = HashMap::new();
+    let stack_of = |address: u64| mapping_of(maps, address).map(|mapping| mapping.start);
+    for green in greens.iter().filter(|green| !green.record.is_main && green.record.stack_stop != 0) {
+        let Some(stack) = stack_of(green.record.stack_stop) else { continue };
+        let owner = threads.iter().find(|thread| {
+            // A pthread's descriptor stands at the top of its own stack mapping.
+            let anchors = [thread.c_stack, thread.handle];
+            anchors.iter().any(|&anchor| anchor != 0 && stack_of(anchor) == Some(stack))
+        });
+        let main_thread = || {
+            let is_main_stack =
+                maps.iter().any(|mapping| mapping.start == stack && mapping.path == "[stack]");
+            // Threads are linked newest first: the last is the main thread.
+            if is_main_stack { threads.last() } else { None }
+        };
+        if let Some(owner) = owner.or_else(main_thread) {
+            owners.entry(green.record.main).or_insert(owner.state);
+        }
+    }
+    let mains: Vec<u64> = greens.iter().filter(|g| g.record.is_main).map(|g| g.record.object).collect();
+    if let ([main], [thread]) = (mains.as_slice(), threads) {
+        owners.entry(*main).or_insert(thread.state);
+    }
+    owners
+}
+
+/// Walks the stacks of running threads; one that switched meanwhile is walked again, and left out if it never rests.
+fn walk_running(python: &Python<'_>, records: &[ThreadRecord]) -> Vec<Walk> {
+    const RETRIES: usize = 4;
+    let mut records = records.to_vec();
+    let mut walks = vec![Walk::default(); records.len()];
+    let mut stale: Vec<usize> = (0..records.len()).collect();
+    for _ in 0..RETRIES {
+        let tops: Vec<u64> = stale.iter().map(|&index| records[index].frame).collect();
+        for (&index, walk) in stale.iter().zip(python.walk(&tops)) {
+            walks[index] = walk;
+        }
+        let fresh = python.threads();
+        stale.retain(|&index| {
+            let now = fresh.iter().find(|now| now.state == records[index].state);
+            let is_switched = now.is_none_or(|now| now.context_version != records[index].context_version);
+            if let Some(now) = now {
+                records[index] = *now;
+            }
+            is_switched
+        });
+        if stale.is_empty() {
+            break;
+        }
+    }
+    for index in stale {
+        walks[index] = Walk { is_cut: true, ..Walk::default() };
+    }
+    walks
+}
+
+struct ThreadView<'a> {
+    greens: &'a [Green],
+    owners: &'a HashMap<u64, u64>,
+    tasks: &'a [TaskRecord],
+    matched: &'a HashMap<u64, OsThread>,
+}
+
+impl ThreadView<'_> {
+    fn present(
+        &self,
+        python: &Python<'_>,
+        target: &Target,
+        stacks: &mut Stacks,
+        records: &[ThreadRecord],
+    ) -> Vec<Thread> {
+        let holder = python.gil_holder();
+        let walks = walk_running(python, records);
+        let uvloop = self
+            .tasks
+            .iter()
+            .any(|task| python.class_path(task.event_loop).is_some_and(|class| class.starts_with("uvloop")));
+        let mut threads = Vec::new();
+        for (record, walk) in records.iter().zip(walks) {
+            let Some(kernel) = self.matched.get(&record.state) else { continue };
+            let (stack, _) = stacks.decode(python, &walk.frames);
+            let activity = match target.process.activity(kernel.tid) {
+                Ok(Activity::Call { number, .. }) => syscall_name(number),
+                Ok(Activity::Fault) => "page fault".to_owned(),
+                Ok(Activity::Running) => "running".to_owned(),
+                Err(_) => "unknown".to_owned(),
+            };
+            threads.push(Thread {
+                tid: kernel.tid,
+                name: kernel.name.clone(),
+                hub: self.hub(python, record, &stack, uvloop && kernel.tid == target.process.pid()),
+                holds_gil: Labelled::sampled(holder == Some(record.state)),
+                activity: Labelled::sampled(activity),
+                green_thread: python
+                    .field(self.greenlet_state(record), 8)
+                    .filter(|&object| object != 0)
+                    .map(NodeId),
+                task: self.running_task(&walk.frames.iter().map(|frame| frame.address).collect::<Vec<_>>()),
+                stack: places(&stack),
+                state: record.state,
+                greenlet_state: self.greenlet_state(record),
+            });
+        }
+        threads
+    }
+
+    /// The hub on a thread: on the stack it runs now, or on a green thread of it that is switched out.
+    fn hub(
+        &self,
+        python: &Python<'_>,
+        record: &ThreadRecord,
+        stack: &[Located],
+        may_be_uvloop: bool,
+    ) -> Option<Labelled<Hub>> {
+        let suspended = || {
+            self.greens
+                .iter()
+                .filter(|green| self.owners.get(&green.record.main) == Some(&record.state))
+                .find_map(|green| green.hub.clone())
+        };
+        let uvloop =
+            || may_be_uvloop.then(|| Labelled::inferred(Hub { kind: "uvloop".to_owned(), driver: None }));
+        hub_of_stack(python, stack).or_else(suspended).or_else(uvloop)
+    }
+
+    fn greenlet_state(&self, record: &ThreadRecord) -> u64 {
+        let is_own = |green: &&Green| {
+            green.record.is_main && self.owners.get(&green.record.object) == Some(&record.state)
+        };
+        self.greens.iter().find(is_own).map_or(0, |main| main.record.thread_state)
+    }
+
+    fn running_task(&self, frames: &[u64]) -> Option<NodeId> {
+        self.tasks
+            .iter()
+            .find(|task| {
+                task.state == TaskState::Running
+                    && task.chain.first().is_some_and(|step| frames.contains(&step.frame))
+            })
+            .map(|task| NodeId(task.object))
+    }
+}
+
+/// A running green thread's stack is its thread's.
+fn fill_running(green_threads: &mut [GreenThread], threads: &[Thread]) {
+    for thread in threads {
+        let Some(id) = thread.green_thread else { continue };
+        if let Some(green) = green_threads.iter_mut().find(|green| green.id == id) {
+            green.stack = thread.stack.clone();
+            green.tid = Some(thread.tid);
+            let is_loop = |frame: &Arc<Frame>| is_hub_file(&frame.file) && is_machinery(frame);
+            if green.role != "main" && green.stack.last().is_some_and(is_loop) {
+                green.role = "hub";
+            }
+        }
+    }
+}
+
+fn join_edges(green_threads: &[GreenThread]) -> Vec<Edge> {
+    green_threads
+        .iter()
+        .filter_map(|green| {
+            let wait = green.wait.as_ref().filter(|wait| wait.kind == WaitKind::GreenThread)?;
+            Some(Edge { from: green.id, to: wait.object?, kind: EdgeKind::Join, trust: wait.trust })
+        })
+        .collect()
+}
+
+fn timers(green_threads: &[GreenThread], tasks: &[Task]) -> Vec<Timer> {
+    let greens = green_threads.iter().map(|green| (green.id, &green.wait));
+    let tasks = tasks.iter().map(|task| (task.id, &task.wait));
+    greens
+        .chain(tasks)
+        .filter_map(|(owner, wait)| {
+            let wait = wait.as_ref()?;
+            let purpose = if wait.kind == WaitKind::Sleep { "sleep" } else { "timeout" };
+            Some(Timer { owner, seconds: wait.seconds?, purpose: purpose.to_owned(), trust: wait.trust })
+        })
+        .collect()
+}

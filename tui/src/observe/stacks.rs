@@ -1,0 +1,89 @@
+//! From raw frames to places in source code.
+
+use crate::decode::{Code, CodeCache, Python, RawFrame};
+use crate::state::Frame;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A frame with its code.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// As it was read.
+    pub raw: RawFrame,
+    /// Its code.
+    pub code: Arc<Code>,
+    /// Its place.
+    pub frame: Arc<Frame>,
+}
+
+impl Located {
+    /// Whether the frame runs a function of a file that ends like this.
+    pub fn is_in(&self, file: &str, function: &str) -> bool {
+        &*self.code.name == function && self.code.file.ends_with(file)
+    }
+
+    /// The value of a local variable.
+    pub fn local(&self, python: &Python<'_>, name: &str) -> Option<u64> {
+        python.local(self.raw.address, self.code.local_slot(name)?)
+    }
+}
+
+/// Places by code and instruction, kept from look to look.
+#[derive(Debug, Default)]
+pub struct Stacks {
+    codes: CodeCache,
+    places: HashMap<(u64, u64), (Arc<Code>, Arc<Frame>)>,
+}
+
+/// Places kept before the cache is emptied: a bound on memory in a process that makes code without end.
+const PLACES_LIMIT: usize = 1 << 17;
+
+impl Stacks {
+    /// Starts a look: code objects are verified again.
+    pub fn start_round(&mut self) {
+        self.codes.start_round();
+        if self.places.len() > PLACES_LIMIT {
+            self.places.clear();
+        }
+    }
+
+    /// Decodes one frame.
+    pub fn locate(&mut self, python: &Python<'_>, raw: RawFrame) -> Option<Located> {
+        let code = self.codes.get(python, raw.code)?;
+        let key = (raw.code, raw.instruction);
+        if let Some((known, frame)) = self.places.get(&key)
+            && Arc::ptr_eq(known, &code)
+        {
+            return Some(Located { raw, frame: frame.clone(), code });
+        }
+        let frame = Arc::new(Frame {
+            function: code.function.clone(),
+            file: code.file.clone(),
+            line: code.line(raw.instruction),
+        });
+        self.places.insert(key, (code.clone(), frame.clone()));
+        Some(Located { raw, code, frame })
+    }
+
+    /// Decodes a stack; frames that do not decode are left out and counted.
+    pub fn decode(&mut self, python: &Python<'_>, frames: &[RawFrame]) -> (Vec<Located>, usize) {
+        let located: Vec<Located> = frames.iter().filter_map(|&raw| self.locate(python, raw)).collect();
+        let lost = frames.len() - located.len();
+        (located, lost)
+    }
+
+    /// A code object's place at its first line.
+    pub fn start_of(&mut self, python: &Python<'_>, code: u64) -> Option<Arc<Frame>> {
+        let code = self.codes.get(python, code)?;
+        Some(Arc::new(Frame {
+            function: code.function.clone(),
+            file: code.file.clone(),
+            line: code.line(u64::MAX),
+        }))
+    }
+}
+
+/// The places of a stack.
+pub fn places(stack: &[Located]) -> Vec<Arc<Frame>> {
+    stack.iter().map(|located| located.frame.clone()).collect()
+}

@@ -1,0 +1,75 @@
+//! A snapshot as plain text.
+
+use crate::state::{Frame, Snapshot, Wait};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The snapshot, for reading in a terminal or a file.
+pub fn snapshot_text(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_snapshot(&mut text, snapshot);
+    text
+}
+
+fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
+    let process = &snapshot.process;
+    writeln!(out, "Process {}: {}", process.pid, process.command)?;
+    writeln!(
+        out,
+        "Python {} ({}), {} MiB resident, {} kernel threads; look took {:.1} ms",
+        process.python,
+        process.interpreter,
+        process.rss_bytes >> 20,
+        process.kernel_threads,
+        snapshot.took_us as f64 / 1000.0
+    )?;
+    for thread in &snapshot.threads {
+        let hub = thread.hub.as_ref().map_or("no hub", |hub| hub.value.kind.as_str());
+        let gil = if thread.holds_gil.value { ", holds the GIL" } else { "" };
+        writeln!(out, "\nThread {} \"{}\": {hub}, {}{gil}", thread.tid, thread.name, thread.activity.value)?;
+        write_stack(out, &thread.stack)?;
+    }
+    writeln!(out, "\n{} green threads", snapshot.green_threads.len())?;
+    for green in &snapshot.green_threads {
+        write!(out, "\n{} {} [{}, {}]", green.id, green.name, green.role, green.state)?;
+        write_wait(out, green.wait.as_ref())?;
+        if green.state != "running" {
+            write_stack(out, &green.stack)?;
+        }
+        if green.is_stack_cut {
+            writeln!(out, "    … (cut)")?;
+        }
+    }
+    writeln!(out, "\n{} tasks", snapshot.tasks.len())?;
+    for task in &snapshot.tasks {
+        write!(out, "\n{} {} {} [{}]", task.id, task.name, task.coroutine, task.state)?;
+        write_wait(out, task.wait.as_ref())?;
+        write_stack(out, &task.stack)?;
+    }
+    let lost = &snapshot.counters;
+    writeln!(
+        out,
+        "\nNot shown: {} green threads that ended meanwhile, {} torn stacks, {} undecodable frames, {} undecodable tasks",
+        lost.green_threads_lost, lost.stacks_torn, lost.frames_undecodable, lost.tasks_undecodable
+    )
+}
+
+fn write_wait(out: &mut String, wait: Option<&Wait>) -> std::fmt::Result {
+    let Some(wait) = wait else { return writeln!(out) };
+    write!(out, " waits for {}", wait.text)?;
+    if let Some(fd) = wait.fd {
+        write!(out, " on fd {fd}")?;
+    }
+    if let Some(target) = &wait.target {
+        write!(out, " ({target})")?;
+    }
+    writeln!(out)
+}
+
+fn write_stack(out: &mut String, stack: &[Arc<Frame>]) -> std::fmt::Result {
+    for frame in stack {
+        writeln!(out, "    {} ({}:{})", frame.function, frame.file, frame.line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What is known about the process: the latest snapshot, the stalls so far, and what the lints say.
+
+use super::pulse::Pulse;
+use crate::lint::{self, Context, Finding};
+use crate::state::{Frame, NodeId, Site, Sites, Snapshot, Stall};
+use crate::watch::WatchCounters;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// News from the process.
+#[derive(Debug)]
+pub enum Update {
+    /// A look.
+    Snapshot(Box<Snapshot>),
+    /// A stall has ended.
+    Stall(Box<Stall>),
+    /// What the watcher counted.
+    Counters(WatchCounters),
+    /// The process is gone; the sentence says how.
+    Ended(String),
+}
+
+/// All that the screens show.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// The latest look.
+    pub snapshot: Option<Snapshot>,
+    /// Stalls by call site.
+    pub sites: Sites,
+    /// The watcher's counters.
+    pub watch: WatchCounters,
+    /// The recent past.
+    pub pulse: Pulse,
+    /// What looks wrong.
+    pub findings: Vec<Finding>,
+    /// Why there is no more news.
+    pub ended: Option<String>,
+    /// Rises with every change, so that what is derived can be kept until then.
+    pub version: u64,
+    places: HashMap<NodeId, usize>,
+    stacks: HashMap<i32, (Vec<Arc<Frame>>, u32)>,
+}
+
+/// A green thread or a task.
+#[derive(Debug, Clone, Copy)]
+pub enum Node<'m> {
+    /// A green thread.
+    Green(&'m crate::state::GreenThread),
+    /// A task.
+    Task(&'m crate::state::Task),
+}
+
+impl Model {
+    /// Takes in news.
+    pub fn apply(&mut self, update: Update) {
+        self.version += 1;
+        match update {
+            Update::Snapshot(snapshot) => self.set_snapshot(*snapshot),
+            Update::Stall(stall) => {
+                self.sites.add(&stall);
+                self.pulse.add_stall(&stall);
+            }
+            Update::Counters(watch) => {
+                self.pulse.add_report(&watch);
+                self.watch = watch;
+            }
+            Update::Ended(sentence) => self.ended = Some(sentence),
+        }
+    }
+
+    fn set_snapshot(&mut self, snapshot: Snapshot) {
+        self.note_stacks(&snapshot);
+        let sites = self.sites.by_total();
+        let stuck: Vec<(i32, u32)> = self.stacks.iter().map(|(&tid, &(_, looks))| (tid, looks)).collect();
+        self.findings = lint::check_all(&Context {
+            snapshot: &snapshot,
+            sites: &sites,
+            watch: &self.watch,
+            blocked_permille: self.pulse.blocked_permille(60),
+            repeated_looks: &stuck,
+        });
+        let greens = snapshot.green_threads.iter().map(|green| green.id);
+        let all = greens.chain(snapshot.tasks.iter().map(|task| task.id));
+        self.places = all.enumerate().map(|(index, id)| (id, index)).collect();
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Counts in how many looks in a row each thread had the very same stack.
+    fn note_stacks(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.stacks);
+        for thread in &snapshot.threads {
+            let looks = match before.remove(&thread.tid) {
+                Some((stack, looks)) if stack == thread.stack => looks + 1,
+                _ => 1,
+            };
+            self.stacks.insert(thread.tid, (thread.stack.clone(), looks));
+        }
+    }
+
+    /// The green thread or task of an identity.
+    pub fn node(&self, id: NodeId) -> Option<Node<'_>> {
+        let snapshot = self.snapshot.as_ref()?;
+        let index = *self.places.get(&id)?;
+        match snapshot.green_threads.get(index) {
+            Some(green) => Some(Node::Green(green)),
+            None => snapshot.tasks.get(index - snapshot.green_threads.len()).map(Node::Task),
+        }
+    }
+
+    /// Its name, or its address when nothing with that identity was read.
+    pub fn node_name(&self, id: NodeId) -> String {
+        match self.node(id) {
+            Some(Node::Green(green)) => green.name.clone(),
+            Some(Node::Task(task)) => task.name.clone(),
+            None => id.to_string(),
+        }
+    }
+
+    /// Call sites, the one that cost most first.
+    pub fn sites(&self) -> Vec<&Site> {
+        self.sites.by_total()
+    }
+}
+
+impl<'m> Node<'m> {
+    /// Innermost first.
+    pub fn stack(self) -> &'m [Arc<Frame>] {
+        match self {
+            Self::Green(green) => &green.stack,
+            Self::Task(task) => &task.stack,
+        }
+    }
+
+    /// What it waits for.
+    pub fn wait(self) -> Option<&'m crate::state::Wait> {
+        match self {
+            Self::Green(green) => green.wait.as_ref(),
+            Self::Task(task) => task.wait.as_ref(),
+        }
+    }
+
+    /// Its state in one word.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Green(green) => green.state,
+            Self::Task(task) => task.state,
+        }
+    }
+
+    /// For how long its stack has not changed, as far as was seen.
+    pub fn unchanged_ms(self) -> u64 {
+        match self {
+            Self::Green(green) => green.unchanged_ms.value,
+            Self::Task(task) => task.unchanged_ms.value,
+        }
+    }
+}

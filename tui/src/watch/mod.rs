@@ -1,0 +1,22 @@
+//! Timing what blocks a hub.
+//!
+//! CPython counts the contexts a thread enters (`context_ver`): the count rises at every greenlet switch and every
+//! asyncio callback. A thread whose count stands still, and which is not asleep in its hub's own wait, is blocked.
+//! The watcher reads that count a thousand times a second, a few microseconds each, and looks closer only when it
+//! stands still.
+#![forbid(unsafe_code)]
+
+mod classify;
+mod evidence;
+mod idle;
+mod inspect;
+mod names;
+mod probe;
+mod segment;
+mod stalls;
+mod watcher;
+
+pub use classify::{Judgement, classify};
+pub use evidence::{Descriptor, Evidence};
+pub use segment::{Progress, Segment, Step};
+pub use watcher::{WatchConfig, WatchCounters, WatchEvent, Watcher};

@@ -1,0 +1,285 @@
+//! A stall while it lasts: what each closer look adds, and what is reported once it has ended.
+
+use super::classify::{Judgement, classify};
+use super::evidence::Evidence;
+use super::segment::Progress;
+use crate::remote::{Activity, Proc, Schedule, syscall_name};
+use crate::state::{Class, Delay, Frame, Labelled, NodeId, STALL_SCHEMA, Stall, StallPart, Trust};
+use std::sync::Arc;
+
+/// One call site inside a stall.
+#[derive(Debug)]
+struct Part {
+    judgement: Judgement,
+    frame: Arc<Frame>,
+    evidence: Evidence,
+    time_ns: u64,
+}
+
+/// A stall that has not ended.
+#[derive(Debug)]
+pub struct OpenStall {
+    parts: Vec<Part>,
+    /// Time up to the latest look is accounted for.
+    accounted_ns: u64,
+    gil_ns: u64,
+    schedule: Schedule,
+    bytes_moved: Option<u64>,
+    files: Vec<(i32, u64, String)>,
+    /// The green thread on the thread.
+    pub green_thread: Option<NodeId>,
+    /// The task on the thread.
+    pub task: Option<NodeId>,
+    /// The task was looked for: once is enough, a stall has one.
+    pub is_task_sought: bool,
+    wall_start_ms: u64,
+}
+
+/// Call sites kept for one stall.
+const PARTS_LIMIT: usize = 64;
+/// Call sites reported for one stall.
+const PARTS_SHOWN: usize = 4;
+/// Descriptors looked at to find a file that is being read.
+const FILES_LIMIT: usize = 256;
+/// A thread that moves more than this a second through read and write is copying a file, not computing.
+const COPY_BYTES_PER_S: f64 = 200e6;
+const COPY_BYTES: u64 = 4 << 20;
+/// The kernel brings a running thread's processor time up to date once a timer tick, 10 ms at the slowest.
+const TICK_MS: f64 = 10.0;
+
+/// Why a stretch without a switch is not a stall of the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dismissal {
+    /// The thread was ready and had no processor.
+    RunQueue,
+    /// It was shorter than the threshold once waiting for others was taken off.
+    Short,
+}
+
+impl OpenStall {
+    /// Opens at the first closer look; the baselines are read then.
+    pub fn open(process: &Proc, tid: i32, started_ns: u64, wall_start_ms: u64) -> Self {
+        Self {
+            parts: Vec::new(),
+            accounted_ns: started_ns,
+            gil_ns: 0,
+            schedule: process.schedule(tid).unwrap_or_default(),
+            bytes_moved: process.bytes_moved(tid),
+            files: Vec::new(),
+            green_thread: None,
+            task: None,
+            is_task_sought: false,
+            wall_start_ms,
+        }
+    }
+
+    /// Whether nothing has been added yet.
+    pub fn is_new(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds a closer look: the time since the previous one goes to what it shows.
+    pub fn add(&mut self, process: &Proc, now_ns: u64, evidence: Evidence) {
+        let judgement = classify(&evidence);
+        let time_ns = now_ns.saturating_sub(self.accounted_ns);
+        self.accounted_ns = now_ns;
+        if judgement.class == Class::Gil {
+            self.gil_ns += time_ns;
+        }
+        if self.files.is_empty() && judgement.class == Class::Cpu && self.bytes_moved.is_some() {
+            self.files = regular_files(process);
+        }
+        let Some(frame) = evidence.top().cloned() else { return };
+        let same = |part: &&mut Part| part.judgement.class == judgement.class && part.frame == frame;
+        if let Some(part) = self.parts.iter_mut().find(same) {
+            part.time_ns += time_ns;
+            // The first look may have come before the thread reached what it waits in.
+            if part.evidence.descriptor.is_none() {
+                part.evidence = evidence;
+            }
+        } else if self.parts.len() < PARTS_LIMIT {
+            self.parts.push(Part { judgement, frame, evidence, time_ns });
+        }
+    }
+
+    /// Reports the stall, or says why it is none.
+    pub fn close(
+        mut self,
+        process: &Proc,
+        tid: i32,
+        progress: Progress,
+        threshold_ns: u64,
+        is_open: bool,
+    ) -> Result<Stall, Dismissal> {
+        let duration_ms = ms(progress.end_ns.saturating_sub(progress.start_ns));
+        let schedule = process.schedule(tid).unwrap_or(self.schedule);
+        let run_queue_ms =
+            ms(schedule.run_queue_ns.saturating_sub(self.schedule.run_queue_ns)).min(duration_ms);
+        let on_cpu_ms = ms(schedule.on_cpu_ns.saturating_sub(self.schedule.on_cpu_ns));
+        let gil_ms = ms(self.gil_ns).min(duration_ms - run_queue_ms);
+        let application_ms = duration_ms - run_queue_ms - gil_ms;
+        // Time on the processor is the thread's own beyond doubt, however the waiting in between is told.
+        let certain_ms = ms(progress.certain_ns);
+        let certain_ms = (certain_ms - run_queue_ms).max(on_cpu_ms.min(certain_ms));
+        let threshold_ms = ms(threshold_ns);
+        if certain_ms < threshold_ms {
+            let was_starved = ms(progress.certain_ns) >= threshold_ms;
+            return Err(if was_starved { Dismissal::RunQueue } else { Dismissal::Short });
+        }
+        self.parts.sort_by_key(|part| std::cmp::Reverse(part.time_ns));
+        let is_gil = gil_ms > application_ms;
+        let chosen =
+            self.parts.iter().position(|part| (part.judgement.class == Class::Gil) == is_gil).unwrap_or(0);
+        if self.parts.is_empty() {
+            return Err(Dismissal::Short);
+        }
+        self.recognise_copy(process, tid, chosen, on_cpu_ms);
+        let part = &self.parts[chosen];
+        let computes = part.evidence.activity == Activity::Running;
+        // A thread that computes uses its processor; if it did not, the machine took the processor away unseen.
+        if computes && !is_gil && on_cpu_ms + TICK_MS < threshold_ms.min(duration_ms) / 2.0 + TICK_MS / 2.0 {
+            return Err(Dismissal::RunQueue);
+        }
+        if certain_ms - gil_ms < threshold_ms && !is_gil {
+            return Err(Dismissal::Short);
+        }
+        let delay = Delay { application_ms, gil_ms, run_queue_ms };
+        Ok(self.report(chosen, tid, duration_ms, ms(progress.error_ns), delay, is_open))
+    }
+
+    /// Reading a file from the page cache never sleeps: it shows as computing, with bytes moved.
+    fn recognise_copy(&mut self, process: &Proc, tid: i32, chosen: usize, on_cpu_ms: f64) {
+        let part = &mut self.parts[chosen];
+        let (Some(before), Some(after)) = (self.bytes_moved, process.bytes_moved(tid)) else { return };
+        let moved = after.saturating_sub(before);
+        let rate = moved as f64 / (on_cpu_ms.max(1.0) / 1000.0);
+        if part.judgement.class != Class::Cpu || moved < COPY_BYTES || rate < COPY_BYTES_PER_S {
+            return;
+        }
+        part.judgement = Judgement { class: Class::File, trust: Trust::Inferred };
+        // The file whose offset moved, or that was closed since.
+        let is_moved = |fd: i32, position: u64| process.fd_position(fd).is_none_or(|now| now != position);
+        if let Some((_, _, path)) = self.files.iter().find(|(fd, position, _)| is_moved(*fd, *position)) {
+            part.evidence.path = Some(path.clone());
+        }
+    }
+
+    fn report(
+        self,
+        chosen: usize,
+        tid: i32,
+        duration_ms: f64,
+        error_ms: f64,
+        delay: Delay,
+        is_open: bool,
+    ) -> Stall {
+        let parts = self
+            .parts
+            .iter()
+            .take(PARTS_SHOWN)
+            .map(|part| StallPart {
+                class: part.judgement.class,
+                frame: part.frame.clone(),
+                sampled_ms: ms(part.time_ns),
+            })
+            .collect();
+        let part = &self.parts[chosen];
+        let site = call_site(&part.evidence.stack).unwrap_or(&part.frame);
+        let evidence = &part.evidence;
+        let syscall = match evidence.activity {
+            Activity::Call { number, .. } => Some(syscall_name(number)),
+            _ => None,
+        };
+        let target =
+            evidence.descriptor.as_ref().map(|descriptor| Labelled::exact(descriptor.target.clone()));
+        let target = target
+            .or_else(|| evidence.path.clone().map(Labelled::inferred))
+            .or_else(|| lock_target(evidence));
+        Stall {
+            schema: STALL_SCHEMA,
+            started_at_ms: self.wall_start_ms,
+            duration_ms,
+            error_ms,
+            is_open,
+            class: part.judgement.class,
+            class_trust: part.judgement.trust,
+            file: site.file.to_string(),
+            line: site.line,
+            function: site.function.to_string(),
+            innermost: part.frame.clone(),
+            syscall,
+            fd: evidence.descriptor.as_ref().map(|descriptor| descriptor.fd),
+            target,
+            library: evidence.libraries.first().cloned().map(Labelled::inferred),
+            delay,
+            stack: evidence.stack.clone(),
+            parts,
+            thread: tid,
+            green_thread: self.green_thread,
+            task: self.task,
+            advice: part.judgement.class.advice(),
+        }
+    }
+}
+
+/// The innermost frame outside the standard library: the line to change.
+fn call_site(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
+    stack.iter().find(|frame| !is_standard_library(&frame.file))
+}
+
+fn is_standard_library(file: &str) -> bool {
+    if file.starts_with("<frozen ") {
+        return true;
+    }
+    file.match_indices("/lib/python3.").any(|(at, prefix)| {
+        let rest = file[at + prefix.len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.starts_with('/') && !rest.starts_with("/site-packages/") && !rest.starts_with("/dist-packages/")
+    })
+}
+
+fn lock_target(evidence: &Evidence) -> Option<Labelled<String>> {
+    match evidence.activity {
+        Activity::Call { number: 202, arguments, .. } => {
+            Some(Labelled::exact(format!("lock at {:#x}", arguments[0])))
+        }
+        _ => None,
+    }
+}
+
+fn regular_files(process: &Proc) -> Vec<(i32, u64, String)> {
+    process
+        .fds()
+        .into_iter()
+        .take(FILES_LIMIT)
+        .filter_map(|fd| {
+            let link =
+                process.fd_link(fd).filter(|link| link.starts_with('/') && !link.starts_with("/dev/"))?;
+            Some((fd, process.fd_position(fd)?, link))
+        })
+        .collect()
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_site_is_the_innermost_line_outside_the_standard_library() {
+        let frame = |file: &str| Arc::new(Frame { function: "f".into(), file: file.into(), line: 1 });
+        let stack = [
+            frame("<frozen importlib._bootstrap>"),
+            frame("/usr/lib/python3.11/subprocess.py"),
+            frame("/venv/lib/python3.11/site-packages/requests/api.py"),
+            frame("/app/main.py"),
+        ];
+        assert_eq!(
+            &*call_site(&stack).expect("a site").file,
+            "/venv/lib/python3.11/site-packages/requests/api.py"
+        );
+        assert_eq!(call_site(&stack[..2]), None);
+    }
+}
