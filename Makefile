@@ -65,8 +65,8 @@ test-outside: test-eventlet evtop-test ## Eventlet's own suite, and evtop agains
 .PHONY: test-rust
 test-rust: ## Rust tests of the core and of evtop
 	if cargo nextest --version >/dev/null 2>&1; \
-	then cargo nextest run --workspace --no-tests=pass && cargo test --workspace --doc; \
-	else cargo test --workspace; fi
+	then cargo nextest run --workspace --no-fail-fast --no-tests=pass && cargo test --workspace --doc; \
+	else cargo test --workspace --no-fail-fast; fi
 
 .PHONY: test-python
 # What fails beside others on a busy machine is run once more alone; it counts if it fails again.
