@@ -15,7 +15,7 @@ from eventlet.hubs import asyncio as _asyncio_hub
 from eventlet.hubs import hub as _base
 from eventlet.support import greenlets as greenlet
 
-from uringhub import _eventlet, _native, _signals
+from uringhub import _eventlet, _green_selector, _native, _signals
 
 _time = patcher.original("time")
 
@@ -58,6 +58,7 @@ class Hub(_native.Core, _asyncio_hub.Hub):
     def _post_initialize(self):
         """Have asyncio use the original socket, select and threading; ``get_hub()`` works by now."""
         patcher._unmonkey_patch_asyncio_all()
+        _green_selector.install()
 
     # The loop ---------------------------------------------------------------------------------------------
 
@@ -90,6 +91,11 @@ class Hub(_native.Core, _asyncio_hub.Hub):
         """The wait itself; oslo.service's signal handlers raise ``OSError(EINTR)`` through this frame."""
         self._wakeup = _signals.follow(self, self._wakeup)
         return self._poll(seconds)
+
+    @property
+    def in_flight(self):
+        """How many operations of green threads and listeners the driver has; the hub's own watch is none."""
+        return super().in_flight - (self._wakeup is not None)
 
     # asyncio ----------------------------------------------------------------------------------------------
 

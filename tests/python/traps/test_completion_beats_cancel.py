@@ -364,6 +364,7 @@ def test_listener_closed_after_a_killed_accept_leaks_no_descriptor():
         except ConnectionResetError:
             return True
 
+    let_block()  # the hub has opened by now what it keeps
     for _ in range(4):
         listener, clients = listening(), []
         connect = functools.partial(connect_to, listener, clients)
