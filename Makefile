@@ -57,10 +57,7 @@ lint: venv ## Formatting and lints, Rust and Python
 	$(BIN)/ruff format --check .
 
 .PHONY: test
-test: test-rust test-python ## The tests of the core and of the Python package, on both drivers
-
-.PHONY: test-outside
-test-outside: test-eventlet evtop-test ## Eventlet's own suite, and evtop against real processes
+test: test-rust test-python test-eventlet ## Everything that must pass: core, Python package, Eventlet's own suite
 
 .PHONY: test-rust
 test-rust: ## Rust tests of the core and of evtop

@@ -182,6 +182,42 @@ def test_patched_selectors_and_poll_work():
 
 
 @in_own_process()
+def test_green_zmq_publishes_without_loss():
+    """1. A subscriber takes what a publisher sends, one by one, unbounded queues. 2. All of it comes."""
+    import eventlet
+    from eventlet.green import zmq
+
+    context = zmq.Context()
+    publisher, subscriber = context.socket(zmq.PUB), context.socket(zmq.SUB)
+    publisher.setsockopt(zmq.SNDHWM, 0)
+    subscriber.setsockopt(zmq.RCVHWM, 0)
+    subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+    port = publisher.bind_to_random_port("tcp://127.0.0.1")
+    subscriber.connect(f"tcp://127.0.0.1:{port}")
+
+    subscribed = eventlet.Event()
+
+    def publish():
+        while not subscribed.ready():
+            publisher.send(b"begin")
+            eventlet.sleep(0.01)
+        for number in range(3000):
+            publisher.send(b"%d" % number)
+            eventlet.sleep(0)
+
+    eventlet.spawn(publish)
+    with eventlet.Timeout(30):
+        assert subscriber.recv() == b"begin"
+        subscribed.send()
+        while (message := subscriber.recv()) == b"begin":
+            pass
+        assert message == b"0"
+        for number in range(1, 3000):
+            assert subscriber.recv() == b"%d" % number
+    context.destroy(linger=0)
+
+
+@in_own_process()
 def test_green_zmq_carries_messages_both_ways():
     import eventlet
     from eventlet.green import zmq
