@@ -214,7 +214,9 @@ def test_green_zmq_publishes_without_loss():
         assert message == b"0"
         for number in range(1, 3000):
             assert subscriber.recv() == b"%d" % number
-    context.destroy(linger=0)
+    publisher.close(0)
+    subscriber.close(0)
+    context.term()
 
 
 @in_own_process()
