@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod proactor;
+pub mod slabs;
 pub mod turn;
 
 #[cfg(feature = "python")]

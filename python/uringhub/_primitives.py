@@ -28,6 +28,7 @@ def _spawns(recode):
     green_thread._exit_funcs = None
     recode(green_thread.__init__, _green_thread_init)
     recode(green_thread.main, _main)
+    recode(green_thread.wait, _wait)
     _native.set_spawn(green_thread, recode(greenthread.spawn, _spawn), recode(greenthread.spawn_n, _spawn_n))
 
 
@@ -55,6 +56,10 @@ def _main(self, function, args, kwargs):
         raise
     else:
         _uringhub.ended(self, result)  # noqa: F821
+
+
+def _wait(self):
+    return _uringhub.wait_for_end(self)  # noqa: F821
 
 
 def _spawn(func, *args, **kwargs):

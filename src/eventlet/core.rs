@@ -24,6 +24,8 @@ pub struct Local {
     pub debug_blocking: bool,
     /// The hub's greenlet is inside a callback, which goes on when control comes back to it.
     pub calling: bool,
+    /// Turns that green threads have begun since the hub's greenlet last did.
+    pub renewals: u32,
 }
 
 /// The native base of `uringhub.hub.Hub`.
@@ -143,6 +145,7 @@ impl Core {
             stopping: false,
             debug_blocking: false,
             calling: false,
+            renewals: 0,
         };
         Ok(Self { local: ThreadBound::new(local), inbox: Arc::default(), waker })
     }

@@ -16,6 +16,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(spawn::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(spawn::spawn_n, module)?)?;
     module.add_function(wrap_pyfunction!(spawn::ended, module)?)?;
+    module.add_function(wrap_pyfunction!(spawn::wait_for_end, module)?)?;
     module.add_function(wrap_pyfunction!(timeout::bind_timeout, module)?)?;
     Ok(())
 }

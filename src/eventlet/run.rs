@@ -24,6 +24,7 @@ pub fn run(core: &Bound<'_, Core>) -> PyResult<()> {
             }
             local.state.turn.expire(now_ns());
             local.state.turn.begin();
+            local.renewals = 0;
             local.debug_blocking
         };
         if debug_blocking {
@@ -174,6 +175,35 @@ fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
     }
     super::held::bury();
     Ok(())
+}
+
+/// So many turns may begin one after the other without the hub's greenlet, which has more to look after.
+const RENEWALS_MAX: u32 = 64;
+
+/// Begins the next turn on the stack of a green thread that leaves at the end of a batch while others are
+/// ready already: the hub's greenlet would do the same, two switches later. False if the hub must.
+pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
+    let mut local = core.get().local()?.borrow_mut();
+    let local = &mut *local;
+    let turn = &local.state.turn;
+    if !turn.has_ready()
+        || turn.peek().is_some()
+        || !local.running
+        || local.stopping
+        || local.debug_blocking
+        || local.renewals == RENEWALS_MAX
+    {
+        return Ok(false);
+    }
+    local.renewals += 1;
+    // Nothing is lost by an error: the hub's own look meets it again and reports it.
+    if local.state.proactor.wait(Some(Duration::ZERO)).is_err() {
+        return Ok(false);
+    }
+    local.state.reap();
+    local.state.turn.expire(now_ns());
+    local.state.turn.begin();
+    Ok(true)
 }
 
 /// For `sleep(0)`: looks for something else to run, and says whether there is nothing.

@@ -115,6 +115,16 @@ pub fn ended<'py>(green: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyRes
     Ok(())
 }
 
+/// `GreenThread.wait()`: a green thread that has ended needs no event to say so.
+#[pyfunction]
+pub fn wait_for_end<'py>(green: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = green.py();
+    match greenlet::dict(green)?.get_item(intern!(py, "_uringhub_result"))? {
+        Some(result) => Ok(result),
+        None => green.getattr(intern!(py, "_exit_event"))?.call_method0(intern!(py, "wait")),
+    }
+}
+
 /// `GreenThread._exit_event`: makes the event on first access. Not a data descriptor, so that the event then
 /// stands in the instance's dict, and so does one that somebody else puts there.
 #[pyclass(frozen, module = "uringhub._native")]

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyType};
+use pyo3::types::{PyBool, PyString, PyType};
 
 use super::core::Core;
 use super::method::{self, Arguments, Method, attribute};
@@ -43,11 +43,30 @@ fn is_exact(timeout: &Bound<'_, PyAny>) -> bool {
 }
 
 fn timer<'py>(timeout: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    timeout.getattr(intern!(timeout.py(), "timer"))
+    let name = intern!(timeout.py(), "timer");
+    if is_exact(timeout)
+        && let Some(timer) = greenlet::dict(timeout)?.get_item(name)?
+    {
+        return Ok(timer);
+    }
+    timeout.getattr(name)
+}
+
+/// Sets an attribute; eventlet's own class has no descriptors for those that are set here.
+fn set<'py>(
+    timeout: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    value: impl IntoPyObject<'py>,
+) -> PyResult<()> {
+    if is_exact(timeout) {
+        greenlet::dict(timeout)?.set_item(name, value)
+    } else {
+        timeout.setattr(name, value)
+    }
 }
 
 fn set_timer<'py>(timeout: &Bound<'py, PyAny>, timer: impl IntoPyObject<'py>) -> PyResult<()> {
-    timeout.setattr(intern!(timeout.py(), "timer"), timer)
+    set(timeout, intern!(timeout.py(), "timer"), timer)
 }
 
 /// Schedules the exception and returns the timer; None if the timeout never comes.
@@ -78,8 +97,8 @@ impl Method for Init {
         let none = || py.None().into_bound(py);
         let seconds = arguments.get(0, "seconds")?.unwrap_or_else(none);
         let exception = arguments.get(1, "exception")?.unwrap_or_else(none);
-        timeout.setattr(intern!(py, "seconds"), &seconds)?;
-        timeout.setattr(intern!(py, "exception"), &exception)?;
+        set(timeout, intern!(py, "seconds"), &seconds)?;
+        set(timeout, intern!(py, "exception"), &exception)?;
         if is_exact(timeout)
             && let Some(core) = current::get(py)
         {

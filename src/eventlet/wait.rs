@@ -113,10 +113,18 @@ pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<B
 #[inline(never)]
 fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = core.py();
-    let next = {
-        let mut local = core.get().local()?.borrow_mut();
-        // A callback of the hub that was left half-way goes on first.
-        if local.calling { Next::Hub } else { local.state.hand_off(py, me.as_ptr()) }
+    let next = loop {
+        let next = {
+            let mut local = core.get().local()?.borrow_mut();
+            // A callback of the hub that was left half-way goes on first.
+            if local.calling {
+                break Next::Hub;
+            }
+            local.state.hand_off(py, me.as_ptr())
+        };
+        if !matches!(next, Next::Hub) || !super::run::renew(core)? {
+            break next;
+        }
     };
     match next {
         Next::Myself => Ok(None),

@@ -39,6 +39,7 @@ UNSAFE = (
     "src/proactor/message.rs",
     "src/proactor/sys.rs",
     "src/proactor/uring/",
+    "src/slabs.rs",
     "src/eventlet/arena.rs",
     "src/eventlet/greenlet.rs",
     "src/eventlet/held.rs",
