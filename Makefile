@@ -57,7 +57,7 @@ lint: venv ## Formatting and lints, Rust and Python
 	$(BIN)/ruff format --check .
 
 .PHONY: test
-test: test-rust test-python test-eventlet ## Everything that must pass: core, Python package, Eventlet's own suite
+test: test-rust test-python test-eventlet evtop-test ## Everything that must pass: core, Python package, Eventlet's own suite, evtop
 
 .PHONY: test-rust
 test-rust: ## Rust tests of the core and of evtop
@@ -86,17 +86,17 @@ evtop-build:
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo build -p evtop
 
 .PHONY: evtop-test
-evtop-test: $(EVTOP_VENV)/.ready evtop-build ## evtop against real processes of every kind of hub
+evtop-test: develop $(EVTOP_VENV)/.ready evtop-build ## evtop against real processes of every kind of hub
 	$(EVTOP_VENV)/bin/python -m pytest -q -m "not long" tests/evtop || \
 	$(EVTOP_VENV)/bin/python -m pytest -q -m "not long" --last-failed --last-failed-no-failures none tests/evtop
 
 .PHONY: evtop-long
-evtop-long: $(EVTOP_VENV)/.ready evtop-build ## evtop's long runs: false entries, churn, cost
+evtop-long: develop $(EVTOP_VENV)/.ready evtop-build ## evtop's long runs: false entries, churn, cost
 	$(EVTOP_VENV)/bin/python -m pytest -q -s -m long tests/evtop
 
 # EVTOP_PYTHONS names interpreters that have the packages of requirements/evtop.txt, separated by colons.
 .PHONY: evtop-matrix
-evtop-matrix: $(EVTOP_VENV)/.ready evtop-build ## evtop on several Pythons: make evtop-matrix EVTOP_PYTHONS=a/python:b/python
+evtop-matrix: develop $(EVTOP_VENV)/.ready evtop-build ## evtop on several Pythons: make evtop-matrix EVTOP_PYTHONS=a/python:b/python
 	EVTOP_PYTHONS=$(EVTOP_PYTHONS) $(EVTOP_VENV)/bin/python -m pytest -q -m "not long" tests/evtop
 
 .PHONY: suites-asyncio

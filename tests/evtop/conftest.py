@@ -12,6 +12,9 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGETS = HERE / "targets"
+sys.path.insert(0, str(TARGETS))
+import hubs  # noqa: E402
+
 ROOT = HERE.parent.parent
 EVTOP = os.environ.get("EVTOP", str(ROOT / "target" / "debug" / "evtop"))
 # Interpreters with eventlet, gevent and uvloop: this one, or those the matrix names.
@@ -28,6 +31,21 @@ def name_of(python):
 def pytest_generate_tests(metafunc):
     if "python" in metafunc.fixturenames:
         metafunc.parametrize("python", PYTHONS, ids=[name_of(python) for python in PYTHONS], scope="session")
+
+
+def has_own_hub(python):
+    """Whether `make develop` has built uringhub for this interpreter."""
+    environment = {**os.environ, "PYTHONPATH": str(hubs.SOURCES)}
+    command = [python, "-c", "import uringhub._native"]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(params=hubs.NAMES)
+def hub(request, python):
+    """Each kind of hub and loop in turn."""
+    if request.param.startswith(("hub-", "loop-")) and not has_own_hub(python):
+        pytest.skip("uringhub is not built for this interpreter: make develop PYTHON=…")
+    return request.param
 
 
 class Process:

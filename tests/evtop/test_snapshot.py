@@ -1,5 +1,6 @@
 """A snapshot shows every green thread and task, with what it waits for."""
 
+import hubs
 import pytest
 from conftest import dump, evtop
 
@@ -8,8 +9,9 @@ def by_name(nodes, key="name"):
     return {node[key].rsplit(".")[-1]: node for node in nodes}
 
 
-def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python):
-    pid = start(python, "waits_eventlet.py").read("ready")
+@pytest.mark.parametrize("hub", hubs.GREEN, indirect=True)
+def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, hub):
+    pid = start(python, "waits_eventlet.py", 1, hub).read("ready")
     snapshot = dump(pid)
     green = by_name(snapshot["green_threads"])
     kinds = {name: node["wait"]["kind"] for name, node in green.items() if name.startswith("waits_")}
@@ -30,22 +32,25 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python):
     assert green["waits_to_sleep"]["wait"]["seconds"] == 1000
     edge = {"from": green["waits_for_green_thread"]["id"], "to": green["waits_to_sleep"]["id"]}
     assert any(edge.items() <= each.items() for each in snapshot["edges"])
-    assert [thread["hub"]["value"]["kind"] for thread in snapshot["threads"]] == ["eventlet epolls"]
     assert snapshot["counters"]["frames_undecodable"] == snapshot["counters"]["stacks_torn"] == 0
 
 
-@pytest.mark.parametrize("hub", ["poll", "selects", "asyncio"])
-def test_the_kind_of_hub_is_told(start, python, hub, monkeypatch):
-    monkeypatch.setenv("EVENTLET_HUB", hub)
-    pid = start(python, "waits_eventlet.py").read("ready")
+@pytest.mark.parametrize("hub", hubs.GREEN, indirect=True)
+def test_the_kind_of_hub_and_its_driver_are_told(start, python, hub):
+    pid = start(python, "waits_eventlet.py", 1, hub).read("ready")
     snapshot = dump(pid)
-    assert [thread["hub"]["value"]["kind"] for thread in snapshot["threads"]] == [f"eventlet {hub}"]
+    [shown] = [thread["hub"]["value"] for thread in snapshot["threads"]]
+    family, kind = hub.split("-")
+    if family == "hub":
+        assert (shown["kind"], shown["driver"]) == ("uringhub", "io_uring" if kind == "uring" else "epoll")
+    else:
+        assert (shown["kind"], shown["driver"]) == (f"eventlet {kind}", None)
     assert by_name(snapshot["green_threads"])["waits_to_recv"]["wait"]["kind"] == "read"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_every_task_shows_what_it_awaits(start, python, loop):
-    pid = start(python, "waits_asyncio.py", loop).read("ready")
+@pytest.mark.parametrize("hub", hubs.LOOPS, indirect=True)
+def test_every_task_shows_what_it_awaits(start, python, hub):
+    pid = start(python, "waits_asyncio.py", hub).read("ready")
     snapshot = dump(pid)
     tasks = by_name(snapshot["tasks"], "coroutine")
     kinds = {name: node["wait"]["kind"] for name, node in tasks.items() if name.startswith("waits_")}
@@ -65,8 +70,8 @@ def test_every_task_shows_what_it_awaits(start, python, loop):
     assert tasks["waits_for_task"]["waits_on"] == [sleeper["id"]]
     functions = [frame["function"].rsplit(".")[-1] for frame in tasks["waits_for_stream"]["stack"]]
     assert functions[-2:] == ["inner_read", "waits_for_stream"]
-    hubs = [thread["hub"]["value"]["kind"] for thread in snapshot["threads"] if thread["hub"]]
-    assert hubs == [loop]
+    kinds = [thread["hub"]["value"]["kind"] for thread in snapshot["threads"] if thread["hub"]]
+    assert kinds == ["uringhub" if hub.startswith("loop-") else hub]
 
 
 def test_greenlets_of_gevent_show_what_they_wait_for(start, python):

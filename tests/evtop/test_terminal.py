@@ -50,7 +50,7 @@ class Terminal:
     def __init__(self, name: str, width: int, height: int, environment: dict[str, str] | None = None):
         self.name = name
         # The shell must not read anybody's settings, and its prompt must be recognisable.
-        variables = {"PS1": "PROMPT> ", "TERM": "tmux-256color", **(environment or {})}
+        variables = {"PS1": "PROMPT> ", "TERM": "tmux-256color", "RUST_BACKTRACE": "0", **(environment or {})}
         assignments = [f"{key}={value}" for key, value in variables.items()]
         shell = shlex.join(["env", *assignments, "bash", "--noprofile", "--norc"])
         self.tmux(

@@ -8,6 +8,8 @@ import threading
 import time
 import warnings
 
+import hubs
+
 warnings.simplefilter("ignore")
 HUB, CONNECTIONS, PAUSE_S = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -45,7 +47,8 @@ def report():
     served = 0
 
 
-if HUB in ("asyncio", "uvloop"):
+world = hubs.prepare(HUB)
+if world == "asyncio":
     import asyncio
 
     class Echo(asyncio.Protocol):
@@ -64,12 +67,8 @@ if HUB in ("asyncio", "uvloop"):
             await asyncio.sleep(1)
             report()
 
-    if HUB == "uvloop":
-        import uvloop
-
-        uvloop.install()
-    asyncio.run(main())
-elif HUB == "gevent":
+    hubs.run(HUB, main())
+elif world == "gevent":
     import gevent
     import gevent.socket
 
@@ -90,7 +89,6 @@ elif HUB == "gevent":
         gevent.sleep(1)
         report()
 else:
-    os.environ["EVENTLET_HUB"] = HUB.removeprefix("eventlet-")
     import eventlet
     from eventlet.green import socket as green
 

@@ -13,6 +13,7 @@ import warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import blocks  # noqa: E402
+import hubs  # noqa: E402
 
 HUB, GO_FILE, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
 KINDS = sys.argv[4:]
@@ -111,10 +112,6 @@ def main_gevent():
     gevent.sleep(3600)
 
 
-class Restart(Exception):
-    pass
-
-
 async def main_asyncio():
     import asyncio
 
@@ -154,16 +151,10 @@ async def main_asyncio():
     await asyncio.sleep(3600)
 
 
-if HUB == "gevent":
-    main_gevent()
-elif HUB in ("asyncio", "uvloop"):
-    import asyncio
-
-    if HUB == "uvloop":
-        import uvloop
-
-        uvloop.install()
-    asyncio.run(main_asyncio())
-else:
-    os.environ["EVENTLET_HUB"] = HUB.removeprefix("eventlet-")
+world = hubs.prepare(HUB)
+if world == "eventlet":
     main_eventlet()
+elif world == "gevent":
+    main_gevent()
+else:
+    hubs.run(HUB, main_asyncio())

@@ -1,10 +1,12 @@
-"""Tasks that wait for one thing each; the coroutine's name says for what. `waits_asyncio.py [uvloop]`."""
+"""Tasks that wait for one thing each; the coroutine's name says for what. `waits_asyncio.py [LOOP]`."""
 
 import asyncio
 import json
 import os
 import sys
 import time
+
+import hubs
 
 
 async def waits_for_stream():
@@ -83,8 +85,6 @@ async def main():
     await asyncio.gather(*tasks)
 
 
-if "uvloop" in sys.argv:
-    import uvloop
-
-    uvloop.install()
-asyncio.run(main())
+LOOP = sys.argv[1] if len(sys.argv) > 1 else "asyncio"
+hubs.prepare(LOOP)
+hubs.run(LOOP, main())

@@ -1,11 +1,15 @@
-"""Green threads that wait for one thing each; the function's name says for what."""
+"""`waits_eventlet.py [COUNT] [HUB]`: green threads that wait for one thing each; the function's name says for what."""
 
 import json
 import os
 import sys
 import warnings
 
+import hubs
+
 warnings.simplefilter("ignore")
+COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+hubs.prepare(sys.argv[2] if len(sys.argv) > 2 else "eventlet-epolls")
 import eventlet  # noqa: E402
 
 eventlet.monkey_patch()
@@ -15,7 +19,6 @@ import threading  # noqa: E402
 
 from eventlet import event, semaphore  # noqa: E402
 
-COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 server = socket.create_server(("127.0.0.1", 0), backlog=4096)
 
 

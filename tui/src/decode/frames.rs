@@ -114,12 +114,24 @@ impl Python<'_> {
         let layout = self.layout().frame;
         let depth = self.int_field(frame, layout.stack_top as u64)?;
         let depth = u64::try_from(depth).ok().filter(|depth| (1..1 << 16).contains(depth))?;
-        let base = if self.layout().minor >= 11 {
-            frame.checked_add(layout.locals as u64)?
-        } else {
-            const VALUE_STACK: u64 = 64;
-            self.field(frame, VALUE_STACK)?
-        };
+        // From 3.11 on the depth counts the local variables as well.
+        let base = self.value_stack_base(frame, 0)?;
         self.field(base, (depth - 1) * 8).filter(|&value| value != 0)
+    }
+
+    /// The first slots of a frame's value stack, whether they are in use or not.
+    pub fn value_stack(&self, frame: u64, locals: usize, slots: usize) -> Option<Vec<u64>> {
+        let bytes = self.memory.bytes(self.value_stack_base(frame, locals)?, slots * 8)?;
+        Some(bytes.chunks_exact(8).map(|slot| word_at(slot, 0)).collect())
+    }
+
+    /// Where the value stack starts: behind the local variables, which 3.10 keeps apart.
+    pub fn value_stack_base(&self, frame: u64, locals: usize) -> Option<u64> {
+        const VALUE_STACK_3_10: u64 = 64;
+        if self.layout().minor >= 11 {
+            frame.checked_add((self.layout().frame.locals + locals * 8) as u64)
+        } else {
+            self.field(frame, VALUE_STACK_3_10)
+        }
     }
 }

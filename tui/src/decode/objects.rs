@@ -62,7 +62,7 @@ impl<'a> Python<'a> {
     }
 
     /// Whether a type is, or inherits from, a type that `accepts` accepts.
-    pub fn inherits(&self, class: u64, accepts: impl Fn(u64) -> bool) -> bool {
+    pub fn inherits(&self, class: u64, mut accepts: impl FnMut(u64) -> bool) -> bool {
         let mut class = class;
         for _ in 0..BASE_LIMIT {
             if class == 0 {

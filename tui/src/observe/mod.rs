@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod candidates;
+mod drivers;
 mod green;
 mod hubs;
+mod native_call;
 mod observer;
 mod stacks;
 mod task_wait;

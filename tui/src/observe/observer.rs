@@ -1,5 +1,6 @@
 //! The observer: keeps what is known between looks and takes a snapshot.
 
+use super::drivers::Drivers;
 use super::green::{Green, Waits, present_green, read_green};
 use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
 use super::stacks::{Located, Stacks, places};
@@ -72,6 +73,7 @@ pub struct Observer {
     last_search: Option<(Instant, Duration)>,
     seen: Seen,
     waits: Waits,
+    drivers: Drivers,
     peers: (Peers, Option<Instant>),
     interpreter_file: String,
 }
@@ -94,6 +96,7 @@ impl Observer {
             last_search: None,
             seen: Seen::default(),
             waits: Waits::default(),
+            drivers: Drivers::default(),
             peers: (Peers::default(), None),
             interpreter_file,
         })
@@ -148,7 +151,7 @@ impl Observer {
             present_green(&python, &mut self.stacks, &greens, &mut self.seen, &mut self.waits, &tid_of);
         let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
-        let threads = view.present(&python, &self.target, &mut self.stacks, &records);
+        let threads = view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, &records);
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
         counters.green_threads_found = green_threads.len();
@@ -306,6 +309,7 @@ impl ThreadView<'_> {
         python: &Python<'_>,
         target: &Target,
         stacks: &mut Stacks,
+        drivers: &mut Drivers,
         records: &[ThreadRecord],
     ) -> Vec<Thread> {
         let holder = python.gil_holder();
@@ -318,16 +322,21 @@ impl ThreadView<'_> {
         for (record, walk) in records.iter().zip(walks) {
             let Some(kernel) = self.matched.get(&record.state) else { continue };
             let (stack, _) = stacks.decode(python, &walk.frames);
-            let activity = match target.process.activity(kernel.tid) {
-                Ok(Activity::Call { number, .. }) => syscall_name(number),
-                Ok(Activity::Fault) => "page fault".to_owned(),
-                Ok(Activity::Running) => "running".to_owned(),
-                Err(_) => "unknown".to_owned(),
+            let activity = target.process.activity(kernel.tid).ok();
+            let mut hub = self.hub(python, record, &stack, uvloop && kernel.tid == target.process.pid());
+            if let Some(hub) = hub.as_mut().filter(|hub| hub.value.kind == "uringhub") {
+                hub.value.driver = drivers.of(&target.process, record.state, activity).map(str::to_owned);
+            }
+            let activity = match activity {
+                Some(Activity::Call { number, .. }) => syscall_name(number),
+                Some(Activity::Fault) => "page fault".to_owned(),
+                Some(Activity::Running) => "running".to_owned(),
+                None => "unknown".to_owned(),
             };
             threads.push(Thread {
                 tid: kernel.tid,
                 name: kernel.name.clone(),
-                hub: self.hub(python, record, &stack, uvloop && kernel.tid == target.process.pid()),
+                hub,
                 holds_gil: Labelled::sampled(holder == Some(record.state)),
                 activity: Labelled::sampled(activity),
                 green_thread: python

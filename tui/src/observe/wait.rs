@@ -1,5 +1,6 @@
 //! What a suspended green thread waits for, from the frames it was suspended in.
 
+use super::native_call::native_wait;
 use super::stacks::Located;
 use crate::decode::Python;
 use crate::remote::int_at;
@@ -24,7 +25,9 @@ pub fn wait_of(python: &Python<'_>, stack: &[Located]) -> Option<Wait> {
     if file.contains("/gevent/") {
         return gevent_wait(python, inner);
     }
-    Some(plain(WaitKind::Other, format!("switched away in {}", inner.code.name), Trust::Inferred))
+    native_wait(python, inner).or_else(|| {
+        Some(plain(WaitKind::Other, format!("switched away in {}", inner.code.name), Trust::Inferred))
+    })
 }
 
 /// Frames that only hand control to the hub.
@@ -53,6 +56,9 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
             ..plain(kind, text, Trust::Exact)
         })
     };
+    if is_in("/eventlet/greenthread.py") && &*inner.code.name == "wait" {
+        return named(WaitKind::GreenThread, "green thread to end", object);
+    }
     if is_in("/eventlet/event.py") {
         return event_wait(python, outer).or_else(|| named(WaitKind::Event, "event", object));
     }
@@ -124,6 +130,8 @@ fn threading_purpose(outer: &[Located]) -> Option<(WaitKind, &'static str)> {
 fn descriptor_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Wait {
     let integer = |name: &str| inner.local(python, name).and_then(|value| python.integer(value));
     let fd = integer("fileno").or_else(|| integer("fd")).and_then(|fd| i32::try_from(fd).ok());
+    // uringhub's `trampoline` asks a socket for its number without a variable for it.
+    let fd = fd.or_else(|| socket_fd(python, inner.local(python, "fd")?));
     let is_write = integer("write").is_some_and(|value| value != 0);
     // The socket method the user called is the outermost frame still inside the green socket's file.
     let operation = outer

@@ -74,7 +74,7 @@ pub struct Process {
 pub struct Hub {
     /// `eventlet epolls`, `eventlet asyncio`, `gevent`, `asyncio`, `uvloop`, `uringhub`, …
     pub kind: String,
-    /// What it waits in (`epoll_wait`, `io_uring_enter`), when that was seen.
+    /// uringhub's driver (`io_uring` or `epoll`), once it was seen.
     pub driver: Option<String>,
 }
 

@@ -7,7 +7,9 @@ use super::feed::Feed;
 use super::model::Update;
 use super::picker::Candidates;
 use super::source::{NoSource, SourceFiles};
-use super::terminal::{Input, Screen, Signals, end_anyway_after, has_panicked, stop_self, wait_for_input};
+use super::terminal::{
+    Input, Screen, Signals, end_anyway_after, give_back_on_panic, has_panicked, stop_self, wait_for_input,
+};
 use super::theme::{ColourDepth, Theme};
 use crate::observe::candidates;
 use crate::remote::AttachError;
@@ -59,6 +61,7 @@ pub fn run(pid: Option<i32>) -> Result<u8, ScreenError> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(ScreenError::NoTerminal);
     }
+    give_back_on_panic();
     let theme = Theme { depth: ColourDepth::detect(|name| std::env::var(name).ok()) };
     let (app, feed) = match pid {
         // What refuses must be said before the screen is taken.

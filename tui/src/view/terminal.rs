@@ -9,7 +9,7 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-use std::io::{self, Stdout};
+use std::io::{self, Stdout, StdoutLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,7 +33,6 @@ impl std::fmt::Debug for Screen {
 impl Screen {
     /// Takes the terminal over.
     pub fn take() -> io::Result<Self> {
-        give_back_on_panic();
         let mut screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? };
         screen.retake()?;
         Ok(screen)
@@ -42,6 +41,7 @@ impl Screen {
     /// Draws.
     pub fn draw(&mut self, paint: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
         panic_if_asked("draw");
+        let Some(_stdout) = stdout_unless_panicked() else { return Ok(()) };
         self.terminal.draw(paint).map(|_| ())
     }
 
@@ -59,6 +59,7 @@ impl Screen {
     }
 
     fn retake(&mut self) -> io::Result<()> {
+        let Some(_stdout) = stdout_unless_panicked() else { return Ok(()) };
         IS_TAKEN.store(true, Ordering::Release);
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture)?;
@@ -81,21 +82,35 @@ fn give_back() {
     }
 }
 
-fn give_back_on_panic() {
+/// Has a panic of any thread give the terminal back and say what it is; to be called before the first thread starts.
+pub fn give_back_on_panic() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        let _stdout = io::stdout().lock();
         give_back();
         HAS_PANICKED.store(true, Ordering::Release);
-        previous(info);
+        // With RUST_BACKTRACE set, reading the symbols takes a while: say first what has happened.
         eprintln!(
-            "evtop: this is a bug in evtop; the observed process is not affected. Please report the lines above."
+            "evtop: this is a bug in evtop; the observed process is not affected. Please report the lines below."
         );
+        previous(info);
     }));
 }
 
-/// Whether a thread has panicked; the terminal is given back already then.
+/// Standard output, for one thread at a time: a panic is reported before somebody else draws, and then nobody does, or
+/// behind it. The lock is one that the thread which panics while it draws can take again.
+fn stdout_unless_panicked() -> Option<StdoutLock<'static>> {
+    let stdout = io::stdout().lock();
+    (!HAS_PANICKED.load(Ordering::Acquire)).then_some(stdout)
+}
+
+/// Whether a thread has panicked; the terminal is given back already then, and the report is out.
 pub fn has_panicked() -> bool {
-    HAS_PANICKED.load(Ordering::Acquire)
+    let has_panicked = HAS_PANICKED.load(Ordering::Acquire);
+    if has_panicked {
+        drop(io::stdout().lock());
+    }
+    has_panicked
 }
 
 /// Lets a test see what a panic leaves behind; release builds have no such thing.

@@ -18,5 +18,5 @@ mod watcher;
 
 pub use classify::{Judgement, classify};
 pub use evidence::{Descriptor, Evidence};
-pub use segment::{Progress, Segment, Step};
+pub use segment::{Place, Progress, Segment, Step};
 pub use watcher::{WatchConfig, WatchCounters, WatchEvent, Watcher};

@@ -6,14 +6,18 @@ use crate::remote::{Memory, Request, word_at};
 /// Bytes of a thread state from its frame pointer to its context count.
 const STATE_BYTES: usize = 264;
 const CFRAME_BYTES: usize = 24;
+/// A thread whose frame moved in so many rounds, about 2 µs each, is running; chasing it further tells little more.
+const ROUNDS: usize = 4;
 
 /// One watched thread as the fast look sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Rises with each switch and each callback.
     pub version: u64,
-    /// Innermost frame.
+    /// Innermost frame; zero if the thread runs none, as a hub in native code.
     pub frame: u64,
+    /// The innermost frame changed as fast as it could be read: `frame` is the latest one, its instruction unknown.
+    pub is_moving: bool,
     /// Its instruction.
     pub instruction: u64,
     /// An address in the interpreter loop's C frame; zero if unknown.
@@ -37,14 +41,13 @@ impl Probe {
 
     /// Looks once; `None` when the thread state is gone.
     pub fn look(&mut self, memory: &dyn Memory, layout: &PythonLayout) -> Option<Sample> {
-        // The pointers are those of the previous look. If they moved, a second round reads through the new ones; a
-        // third would chase a thread that runs, where the frame does not matter.
-        for _ in 0..2 {
+        // The pointers are those of the previous look. If they moved, another round reads through the new ones.
+        for _ in 0..ROUNDS {
             if let Some(sample) = self.read(memory, layout)? {
                 return Some(sample);
             }
         }
-        Some(Sample { version: word_at(&self.bytes, layout.thread_context_version), ..Sample::default() })
+        Some(Sample { is_moving: true, ..self.sample(layout, self.frame, 0) })
     }
 
     fn read(&mut self, memory: &dyn Memory, layout: &PythonLayout) -> Option<Option<Sample>> {
@@ -92,6 +95,7 @@ impl Probe {
     fn sample(&self, layout: &PythonLayout, frame: u64, instruction: u64) -> Sample {
         let state = &self.bytes[..STATE_BYTES];
         let c_stack = if layout.thread_cframe == 0 { 0 } else { word_at(state, layout.thread_cframe) };
-        Sample { version: word_at(state, layout.thread_context_version), frame, instruction, c_stack }
+        let version = word_at(state, layout.thread_context_version);
+        Sample { version, frame, is_moving: false, instruction, c_stack }
     }
 }

@@ -1,15 +1,24 @@
 //! The time between two switches of a thread, as a state machine over samples. Pure: the clock comes in as numbers.
 
+/// Whose code a thread was seen in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// The hub's own, which may go to sleep and wake up without a switch.
+    Hub,
+    /// Anybody else's.
+    #[default]
+    User,
+    /// The frames moved too fast to tell: a loop that calls a small function millions of times a second.
+    Unknown,
+}
+
 /// What a sample showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Asleep in the hub's own wait.
     Idle,
     /// Running or asleep anywhere else.
-    Busy {
-        /// The innermost frame belongs to the hub itself.
-        is_hub_code: bool,
-    },
+    Busy(Place),
 }
 
 /// A stretch without a switch that has ended.
@@ -36,7 +45,10 @@ pub struct Segment {
     first_ns: u64,
     last_busy_ns: u64,
     is_busy: bool,
-    was_hub_code: bool,
+    /// The latest place that was known.
+    place: Place,
+    /// The end of a gap behind which the place was not known: if it turns out to be hub code, the stretch starts there.
+    doubted_ns: Option<u64>,
 }
 
 /// Between samples further apart than this, hub code may have slept unseen.
@@ -50,22 +62,43 @@ impl Segment {
             if self.is_busy && (!is_same || step == Step::Idle) { Some(self.progress(now_ns)) } else { None };
         let is_gap = now_ns.saturating_sub(self.last_ns) > GAP_NS;
         match step {
-            Step::Idle => (self.is_busy, self.was_hub_code) = (false, true),
-            Step::Busy { is_hub_code } => {
-                let may_have_slept = is_same && is_gap && (is_hub_code || self.was_hub_code);
-                if !is_same || !self.is_busy || may_have_slept {
-                    self.before_ns =
-                        if self.version.is_none() || may_have_slept { now_ns } else { self.last_ns };
-                    self.first_ns = now_ns;
-                    self.is_busy = true;
+            Step::Idle => (self.is_busy, self.place) = (false, Place::Hub),
+            Step::Busy(place) => {
+                if !is_same || !self.is_busy {
+                    let before_ns = if self.version.is_none() { now_ns } else { self.last_ns };
+                    self.start(before_ns, now_ns);
+                } else if is_gap {
+                    self.judge_gap(now_ns, place);
+                }
+                match (place, self.doubted_ns) {
+                    (Place::Hub, Some(gap_ns)) => self.start(gap_ns, gap_ns),
+                    (Place::User, _) => self.doubted_ns = None,
+                    _ => {}
                 }
                 self.last_busy_ns = now_ns;
-                self.was_hub_code = is_hub_code;
+                if place != Place::Unknown || !is_same {
+                    self.place = place;
+                }
             }
         }
         self.version = Some(version);
         self.last_ns = now_ns;
         ended
+    }
+
+    fn start(&mut self, before_ns: u64, first_ns: u64) {
+        (self.before_ns, self.first_ns) = (before_ns, first_ns);
+        self.is_busy = true;
+        self.doubted_ns = None;
+    }
+
+    /// A gap of the watcher: it is part of the stretch only if the thread cannot have slept in its hub meanwhile.
+    fn judge_gap(&mut self, now_ns: u64, place: Place) {
+        if place == Place::Hub || self.place == Place::Hub {
+            self.start(now_ns, now_ns);
+        } else if place == Place::Unknown {
+            self.doubted_ns = Some(now_ns);
+        }
     }
 
     /// Time without a switch that is certain so far; zero while idle.
@@ -96,8 +129,9 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
-    const USER: Step = Step::Busy { is_hub_code: false };
-    const HUB: Step = Step::Busy { is_hub_code: true };
+    const USER: Step = Step::Busy(Place::User);
+    const HUB: Step = Step::Busy(Place::Hub);
+    const UNKNOWN: Step = Step::Busy(Place::Unknown);
 
     #[test]
     fn a_block_lasts_from_the_switch_before_it_to_the_switch_behind_it() {
@@ -146,5 +180,28 @@ mod tests {
         segment.step(0, 7, USER);
         segment.step(40 * MS, 7, USER);
         assert_eq!(segment.certain_ns(), 40 * MS);
+    }
+
+    #[test]
+    fn a_late_look_at_frames_that_move_too_fast_to_be_read_does_not_shorten_the_block() {
+        let mut segment = Segment::default();
+        segment.step(0, 6, Step::Idle);
+        segment.step(MS, 7, UNKNOWN);
+        segment.step(2 * MS, 7, USER);
+        // The watcher comes late twice, and each time the innermost frame is between two calls.
+        segment.step(30 * MS, 7, UNKNOWN);
+        segment.step(60 * MS, 7, UNKNOWN);
+        segment.step(61 * MS, 7, USER);
+        assert_eq!(segment.certain_ns(), 60 * MS);
+    }
+
+    #[test]
+    fn a_gap_before_a_place_that_turns_out_to_be_hub_code_proves_nothing() {
+        let mut segment = Segment::default();
+        segment.step(0, 7, UNKNOWN);
+        // 1. The hub, too fast to be read, went to sleep and woke 40 ms later. 2. Now it can be read.
+        segment.step(40 * MS, 7, UNKNOWN);
+        segment.step(41 * MS, 7, HUB);
+        assert_eq!(segment.certain_ns(), MS);
     }
 }

@@ -4,12 +4,12 @@ use super::idle::{is_hub_stack, is_idle};
 use super::inspect::{current_green_thread, current_task, inspect};
 use super::names::Names;
 use super::probe::{Probe, Sample};
-use super::segment::{Progress, Segment, Step};
+use super::segment::{Place, Progress, Segment, Step};
 use super::stalls::{Dismissal, OpenStall};
 use crate::decode::{Python, RawFrame};
 use crate::observe::{LookError, Observer, Stacks, is_hub_file};
 use crate::remote::{Activity, AttachError, NativeCode};
-use crate::state::{Snapshot, Stall};
+use crate::state::{Frame, Snapshot, Stall};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -66,6 +66,18 @@ pub enum WatchEvent {
     Counters(WatchCounters),
     /// The process is gone.
     Ended(LookError),
+}
+
+/// Whose code a stack is in. A thread without frames is a hub in native code; one whose frames could not be read in
+/// time is merely fast.
+fn place_of_stack(stack: &[Arc<Frame>], sample: &Sample) -> Place {
+    if stack.is_empty() && sample.frame != 0 {
+        Place::Unknown
+    } else if is_hub_stack(stack) {
+        Place::Hub
+    } else {
+        Place::User
+    }
 }
 
 /// A watcher in its own thread; dropping it ends the thread.
@@ -217,7 +229,7 @@ impl Watch {
         let now = self.now_ns();
         let place = (sample.frame, sample.instruction);
         if !watched.segment.is_same(sample.version) {
-            let ended = watched.segment.step(now, sample.version, Step::Busy { is_hub_code: false });
+            let ended = watched.segment.step(now, sample.version, Step::Busy(Place::Unknown));
             self.settle(watched, ended);
             watched.last = sample;
             return true;
@@ -225,7 +237,7 @@ impl Watch {
         let step = if watched.idle_places.contains(&place) && self.is_still_idle(watched, now) {
             Step::Idle
         } else if watched.segment.certain_ns() < SUSPECT_NS && !watched.idle_places.contains(&place) {
-            Step::Busy { is_hub_code: self.is_hub_frame(sample.frame) }
+            Step::Busy(self.place_of(&sample))
         } else {
             self.inspect(watched, &sample, now)
         };
@@ -259,7 +271,8 @@ impl Watch {
         is_asleep
     }
 
-    fn is_hub_frame(&mut self, frame: u64) -> bool {
+    fn place_of(&mut self, sample: &Sample) -> Place {
+        let frame = sample.frame;
         let python = Python::new(&self.observer.target.memory, &self.observer.target.interpreter);
         let caller =
             python.memory.word(frame.wrapping_add(python.layout().frame.previous as u64)).unwrap_or(0);
@@ -269,7 +282,7 @@ impl Watch {
             .map_while(|raw| self.observer.stacks.locate(&python, raw?))
             .map(|located| located.frame)
             .collect::<Vec<_>>();
-        is_hub_stack(&stack)
+        place_of_stack(&stack, sample)
     }
 
     fn inspect(&mut self, watched: &mut Watched, sample: &Sample, now: u64) -> Step {
@@ -280,7 +293,7 @@ impl Watch {
             _ => 20_000_000,
         };
         let is_moved = watched.last.instruction != sample.instruction || watched.last.frame != sample.frame;
-        let unchanged = Step::Busy { is_hub_code: false };
+        let unchanged = Step::Busy(Place::Unknown);
         if watched.open.is_some() && now - watched.inspected_ns < every {
             return unchanged;
         }
@@ -312,7 +325,7 @@ impl Watch {
             look.evidence.libraries.clear();
         }
         watched.inspected_ns = now;
-        let is_hub = is_hub_stack(&look.evidence.stack);
+        let place = place_of_stack(&look.evidence.stack, sample);
         let started = now - stretch;
         let open = watched.open.get_or_insert_with(|| {
             let wall =
@@ -327,7 +340,7 @@ impl Watch {
             open.task = current_task(&self.observer, &look.frames);
         }
         open.add(&self.observer.target().process, now, look.evidence);
-        Step::Busy { is_hub_code: is_hub }
+        Step::Busy(place)
     }
 
     fn finish(&mut self, watched: &mut Watched, progress: Progress, is_open: bool) {
