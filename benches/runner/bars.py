@@ -75,8 +75,42 @@ _MICRO_LIMITS = {
 }
 
 
-def bars(rows: dict[str, str]) -> list[Bar]:
-    """Every bar; `rows` maps the names of the server and in-process rows to their titles."""
+#: Row, bar of the io_uring driver against uvloop.
+_LOOP_LIMITS = {
+    "loop-echo-64x512": 1.0,
+    "loop-echo-1000x64": 1.1,
+    "loop-echo-64x100k": 1.0,
+    "loop-streams-64x512": 1.2,
+    "loop-sockets-64x512": 2.2,
+    "loop-aiohttp-64": 1.0,
+    "loop-uvicorn-64": 1.0,
+}
+#: Rows that are to be at least as good as the best other loop.
+_LOOP_BEST = (
+    *(f"loop-{name}" for name in ("udp-64x512", "unix-64x512", "tls-64x512", "subprocess", "call-soon")),
+    *(f"loop-{name}" for name in ("call-later-cancel", "sleep0", "create-task", "wait-for", "sleepers-20k")),
+)
+
+
+def loop_bars(rows: dict[str, str]) -> list[Bar]:
+    """The bars of the asyncio loop."""
+    found = []
+    for row, title in rows.items():
+        if row in _LOOP_LIMITS:
+            found.append(_over(row, "loop-uvloop", "loop-uring", _LOOP_LIMITS[row], title))
+        for peer in ("loop-uvloop", "loop-rloop") if row in _LOOP_BEST else ():
+            found.append(_over(row, peer, "loop-uring", 1.0, title))
+        # At most 15 % behind.
+        found.append(_over(row, "loop-uvloop", "loop-epoll", 1 / 1.15, title))
+    row = "loop-idle-10000+64"
+    for ours in ("loop-uring", "loop-epoll"):
+        title, pair = f"RSS per idle connection: {ours} ÷ loop-uvloop", ((row, ours), (row, "loop-uvloop"))
+        found.append(Bar(title, *pair, 1.0, is_upper=True, quantity="rss_per_connection_bytes"))
+    return found
+
+
+def hub_bars(rows: dict[str, str]) -> list[Bar]:
+    """The bars of the hub; `rows` maps the names of the server and in-process rows to their titles."""
     found = []
     for row, limit, on_epoll in (("echo-64x512", 4.0, 3.0), ("echo-1000x64", 5.0, 3.0)):
         title = rows.get(row, row)
@@ -113,9 +147,12 @@ def _figure(result: dict, row: str, implementation: str, quantity: str) -> Figur
 def evaluate(result: dict) -> list[Verdict]:
     """All bars that touch a measured row."""
     measured = result["rows"]
-    titles = {name: row["title"] for name, row in measured.items() if row["kind"] != "idle"}
+    titles = {"eventlet": {}, "asyncio": {}}
+    for name, row in measured.items():
+        if row["kind"] != "idle":
+            titles[row.get("world", "eventlet")][name] = row["title"]
     verdicts = []
-    for bar in bars(titles):
+    for bar in hub_bars(titles["eventlet"]) + loop_bars(titles["asyncio"]):
         if bar.numerator[0] not in measured or bar.denominator[0] not in measured:
             continue
         above = _figure(result, *bar.numerator, bar.quantity)

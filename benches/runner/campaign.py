@@ -65,6 +65,7 @@ class Samples:
         return {
             "title": self.row.title,
             "kind": self.row.kind,
+            "world": self.row.world,
             "commit": commit(),
             "rounds": plan.rounds,
             "unavailable": self.unavailable,
@@ -78,7 +79,10 @@ class Samples:
 
 def _candidates(row: Row, plan: Plan) -> list[Implementation]:
     chosen = [IMPLEMENTATIONS[name] for name in plan.implementations]
-    return [one for one in chosen if one.library != "native" or row.has_ceiling]
+    if row.world == "asyncio":
+        return [one for one in chosen if one.library == "asyncio"]
+    libraries = {"eventlet", "gevent", *(["native"] if row.has_ceiling else [])}
+    return [one for one in chosen if one.library in libraries]
 
 
 def run_server_row(row: Row, plan: Plan, certificate: str | None) -> Samples:
@@ -136,13 +140,13 @@ def _trace(samples: Samples, plan: Plan, certificate: str | None) -> None:
 
 
 def run_micro_rows(rows: list[Row], plan: Plan) -> list[Samples]:
-    """All in-process rows together: one process per implementation and round."""
+    """All in-process rows of one world together: one process per implementation and round."""
     by_name = {row.name: Samples(row) for row in rows}
     gone: dict[str, str] = {}
     for number in range(plan.rounds):
         for name in plan.implementations:
             one = IMPLEMENTATIONS[name]
-            if one.library not in ("eventlet", "gevent") or name in gone:
+            if one not in _candidates(rows[0], plan) or name in gone:
                 continue
             try:
                 figures = processes.micro(one, list(by_name))
@@ -200,7 +204,8 @@ def run(rows: list[Row], plan: Plan):
                     say(f"  {row.name}: skipped, {error}")
                     continue
             yield row.name, run_server_row(row, plan, certificate).as_json(plan)
-    micro_rows = [row for row in rows if row.kind == "micro"]
-    if micro_rows:
-        for samples in run_micro_rows(micro_rows, plan):
-            yield samples.row.name, samples.as_json(plan)
+    for world in ("eventlet", "asyncio"):
+        micro_rows = [row for row in rows if row.kind == "micro" and row.world == world]
+        if micro_rows:
+            for samples in run_micro_rows(micro_rows, plan):
+                yield samples.row.name, samples.as_json(plan)

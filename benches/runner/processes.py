@@ -128,7 +128,8 @@ def _running(implementation: Implementation, pid: int, announced: dict) -> Runni
     if implementation.driver not in (None, driver):
         raise Unavailable(f"the server runs {driver}, asked for was {implementation.driver}")
     tcp = f"127.0.0.1:{announced['tcp_port']}" if "tcp_port" in announced else None
-    return Running(pid, f"127.0.0.1:{announced['port']}", driver, tcp)
+    address = announced.get("address", f"127.0.0.1:{announced['port']}")
+    return Running(pid, address, driver, tcp)
 
 
 def _last_line(errors) -> str:
@@ -156,10 +157,11 @@ def load(row: Row, address: str, *arguments: str, certificate: str | None = None
 
 
 def micro(implementation: Implementation, names: list[str]) -> dict[str, float]:
-    """One process of `micro.py`: CPU microseconds per operation by workload."""
+    """One process of `micro.py` or `micro_asyncio.py`: CPU microseconds per operation by workload."""
+    script = "micro_asyncio.py" if implementation.library == "asyncio" else "micro.py"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", **implementation.environment}
     done = subprocess.run(
-        [sys.executable, str(BENCHES / "micro.py"), implementation.name, *names],
+        [sys.executable, str(BENCHES / script), implementation.name, *names],
         capture_output=True,
         text=True,
         env=environment,

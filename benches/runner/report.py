@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servers.implementations import BASELINE, IMPLEMENTATIONS
+from servers.implementations import BASELINES, IMPLEMENTATIONS
 
 from runner.figures import Figure, ratio
 
@@ -38,6 +38,14 @@ def _cpu(row: dict, name: str) -> Figure | None:
     return None if data is None else Figure.from_json(data)
 
 
+def _world(row: dict) -> str:
+    return row.get("world", "eventlet")
+
+
+def _baseline(row: dict) -> str:
+    return BASELINES[_world(row)]
+
+
 def _columns(rows: dict) -> list[str]:
     used = {name for row in rows.values() for name in row["implementations"]}
     return [name for name in IMPLEMENTATIONS if name in used]
@@ -48,8 +56,9 @@ def _cell(row: dict, name: str) -> str:
     if cpu is None:
         return "–"
     text = number(cpu.median, 2) + ("~" if cpu.is_noisy else "")
-    base = _cpu(row, BASELINE)
-    quotient = ratio(base, cpu) if base is not None and name != BASELINE else None
+    baseline = _baseline(row)
+    base = _cpu(row, baseline)
+    quotient = ratio(base, cpu) if base is not None and name != baseline else None
     if quotient is None:
         return text
     factor = f"{quotient.value:.2f}x"
@@ -57,17 +66,20 @@ def _cell(row: dict, name: str) -> str:
 
 
 def overview(rows: dict) -> list[str]:
-    """CPU per operation and factor against the baseline, all rows."""
-    timed = {name: row for name, row in rows.items() if row["kind"] != "idle"}
-    columns = _columns(timed)
-    lines = [[row["title"], *(_cell(row, name) for name in columns)] for row in timed.values()]
-    return [
+    """CPU per operation and factor against the baseline, all rows, a table for each world."""
+    text = [
         "CPU time, user and system, in microseconds per request or operation: median of the rounds. In "
-        f"parentheses: {BASELINE} over this column, so more than 1 is less CPU than {BASELINE}. "
+        "parentheses: the first column that has none over this one, so more than 1 is less CPU than there. "
         "`~`: the rounds spread by more than a quarter of the median. `–`: not offered or not available.",
         "",
-        *_table(["row", *columns], lines),
     ]
+    for world, baseline in BASELINES.items():
+        timed = {name: row for name, row in rows.items() if row["kind"] != "idle" and _world(row) == world}
+        if timed:
+            columns = sorted(_columns(timed), key=lambda name: name != baseline)
+            lines = [[row["title"], *(_cell(row, name) for name in columns)] for row in timed.values()]
+            text += _table(["row", *columns], lines)
+    return text
 
 
 def bars_table(bars: list[dict], with_missing: bool = True) -> list[str]:
@@ -94,7 +106,7 @@ def _range(data: dict | None, digits: int = 1) -> str:
 
 def _detail_line(row: dict, name: str) -> list[str]:
     data = row["implementations"][name]
-    cpu, base = _cpu(row, name), _cpu(row, BASELINE)
+    cpu, base = _cpu(row, name), _cpu(row, _baseline(row))
     quotient = ratio(base, cpu) if base and cpu else None
     calls = data.get("syscalls_per_request")
     latency = [number(data[key]["median"], 0) if key in data else "n/a" for key in ("p50_us", "p99_us")]
@@ -116,7 +128,7 @@ def details(rows: dict) -> list[str]:
     head = [
         "server",
         "CPU us (min–max)",
-        f"{BASELINE} ÷",
+        "baseline ÷",
         "req/s",
         "p50 us",
         "p99 us",

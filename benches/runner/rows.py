@@ -17,6 +17,8 @@ class Row:
     #: `server`: a server process under load; `micro`: one workload of `micro.py`; `idle`: a server left
     #: alone.
     kind: str = "server"
+    #: Whose implementations serve it: `eventlet` (with gevent and the native ones) or `asyncio`.
+    world: str = "eventlet"
     #: Workload of `servers/serve.py`.
     workload: str = "echo"
     #: Mode of the load client.
@@ -97,6 +99,36 @@ _ALL = [
     Row("tls-64x512", "TLS echo, 64 x 512 B", workload="echo-tls"),
     Row("idle-process", "wake-ups per second of a server left alone", kind="idle"),
     *(Row(name, title, kind="micro") for name, title in _MICRO_TITLES.items()),
+]
+
+
+def _loop(name: str, title: str, **options) -> Row:
+    return Row(f"loop-{name}", f"asyncio {title}", world="asyncio", **options)
+
+
+_LOOP_MICRO_TITLES = {
+    "call-soon": "call_soon",
+    "call-later-cancel": "call_later and cancel",
+    "sleep0": "sleep(0)",
+    "create-task": "create_task and await",
+    "wait-for": "wait_for",
+    "sleepers-20k": "20,000 sleepers, each",
+    "subprocess": "create_subprocess_exec and wait",
+}
+
+_ALL += [
+    _loop("echo-64x512", "Protocol echo, 64 x 512 B"),
+    _loop("echo-1000x64", "Protocol echo, 1,000 x 64 B", connections=1000, size=64),
+    _loop("echo-64x100k", "Protocol echo, 64 x 100 KiB", size=100 * KIB, recv_bytes=64 * KIB),
+    _loop("streams-64x512", "streams echo, 64 x 512 B", workload="echo-streams"),
+    _loop("sockets-64x512", "sock_recv and sock_sendall echo, 64 x 512 B", workload="echo-sockets"),
+    _loop("udp-64x512", "UDP echo, 64 x 512 B", workload="echo-udp"),
+    _loop("unix-64x512", "Unix echo, 64 x 512 B", workload="echo-unix"),
+    _loop("tls-64x512", "TLS echo, 64 x 512 B", workload="echo-tls"),
+    _loop("aiohttp-64", "aiohttp hello, 64 connections", workload="aiohttp", mode="http", size=14),
+    _loop("uvicorn-64", "uvicorn hello, 64 connections", workload="uvicorn", mode="http", size=14),
+    _loop("idle-10000+64", "Protocol echo, 10,000 idle and 64 active x 512 B", idle=10_000),
+    *(_loop(name, title, kind="micro") for name, title in _LOOP_MICRO_TITLES.items()),
 ]
 
 ROWS = {row.name: row for row in _ALL}

@@ -1,4 +1,4 @@
-"""What is compared: hubs, loops, and native servers as the ceiling.
+"""What is compared: hubs, asyncio loops, and native servers as the ceiling.
 
 An implementation is chosen by its environment before Python starts, because `EVENTLET_HUB` and the
 import hook behind it are read that early.
@@ -14,12 +14,14 @@ class Implementation:
     """One column of the comparison."""
 
     name: str
-    #: Which server module serves it: `eventlet`, `gevent` or `native` (and later `asyncio`).
+    #: Which server module serves it: `eventlet`, `gevent`, `asyncio` or `native`.
     library: str
     title: str
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     #: Module whose `EventLoopPolicy` is installed before the hub is made.
     policy: str | None = None
+    #: `module:callable` that makes an asyncio loop.
+    loop: str | None = None
     #: Name of the program of a native server.
     program: str | None = None
     #: What the server must announce, so that a fallback is never measured under another's name.
@@ -37,6 +39,11 @@ def _uring(name: str, title: str, choice: str, driver: str | None) -> Implementa
     return Implementation(name, "eventlet", title, environment, driver=driver, is_compared=driver is not None)
 
 
+def _loop(name: str, title: str, factory: str, driver: str | None = None) -> Implementation:
+    environment = {} if driver is None else {"URINGHUB_DRIVER": name.removeprefix("loop-")}
+    return Implementation(name, "asyncio", title, environment, loop=factory, driver=driver)
+
+
 _ALL = [
     _stock("epolls", "eventlet, epolls hub", "epolls"),
     _stock("poll", "eventlet, poll hub", "poll"),
@@ -48,10 +55,18 @@ _ALL = [
     _uring("uring-auto", "eventlet, uring hub, the driver it chooses", "auto", None),
     Implementation("tokio-uring", "native", "tokio-uring (native)", program="tokio-uring-echo"),
     Implementation("ring", "native", "io-uring crate (native)", program="ring-echo"),
+    _loop("loop-asyncio", "asyncio, stock loop", "asyncio:SelectorEventLoop"),
+    _loop("loop-uvloop", "asyncio, uvloop", "uvloop:new_event_loop"),
+    _loop("loop-rloop", "asyncio, rloop", "rloop:new_event_loop"),
+    _loop(
+        "loop-uring", "asyncio, uringhub, io_uring driver", "uringhub:new_event_loop", "uringhub(io_uring)"
+    ),
+    _loop("loop-epoll", "asyncio, uringhub, epoll driver", "uringhub:new_event_loop", "uringhub(epoll)"),
 ]
 
 IMPLEMENTATIONS = {implementation.name: implementation for implementation in _ALL}
 #: The columns of `make bench`.
 COMPARED = [implementation.name for implementation in _ALL if implementation.is_compared]
-#: Every ratio is this implementation's cost over the other's.
-BASELINE = "epolls"
+#: Every ratio is this implementation's cost over the other's, by the world of the row.
+BASELINES = {"eventlet": "epolls", "asyncio": "loop-uvloop"}
+BASELINE = BASELINES["eventlet"]

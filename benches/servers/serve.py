@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from servers.implementations import IMPLEMENTATIONS, Implementation
 
 WORKLOADS = ("echo", "echo-timeout", "echo-tls", "churn", "wsgi", "demo")
+LOOP_WORKLOADS = ("echo-streams", "echo-sockets", "echo-udp", "echo-unix", "aiohttp", "uvicorn")
 HELLO = b"Hello, world!\n"
 TEN_KIB = b"0123456789abcdef" * 640
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument(
         "implementation", choices=[name for name, one in IMPLEMENTATIONS.items() if one.library != "native"]
     )
-    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("workload", choices=WORKLOADS + LOOP_WORKLOADS)
     parser.add_argument("--recv-bytes", type=int, default=4096)
     parser.add_argument("--certificate", help="PEM file with certificate and key, for echo-tls")
     args = parser.parse_args()
@@ -66,7 +67,11 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     install_policy(implementation.policy)
-    importlib.import_module(f"servers.on_{implementation.library}").serve(args)
+    module = importlib.import_module(f"servers.on_{implementation.library}")
+    if implementation.library == "asyncio":
+        module.serve(args, implementation.loop)
+    else:
+        module.serve(args)
 
 
 if __name__ == "__main__":

@@ -178,3 +178,16 @@ def test_a_server_that_cannot_start_gives_its_last_words():
 def test_the_demo_driver_choice_is_not_a_column_of_the_comparison():
     assert "uring-auto" not in COMPARED
     assert {"uring", "uring-epoll", "epolls", "poll", "gevent"} <= set(COMPARED)
+
+
+def test_loops_are_compared_among_themselves_and_against_the_best_of_them():
+    row = server_row(
+        "UDP", {"loop-uvloop": [5.0], "loop-rloop": [3.0], "loop-uring": [4.0], "loop-epoll": [6.0]}
+    )
+    result = evaluated(**{"loop-udp-64x512": {**row, "world": "asyncio"}})
+    assert verdicts(result) == {
+        "UDP: loop-uvloop ÷ loop-uring": "met",
+        "UDP: loop-rloop ÷ loop-uring": "NOT met",
+        "UDP: loop-uvloop ÷ loop-epoll": "NOT met",
+    }
+    assert "| UDP | 5.00 | 3.00 (1.67x) | 4.00 (1.25x) | 6.00 (0.83x **slower**) |" in report.markdown(result)

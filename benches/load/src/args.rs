@@ -1,10 +1,11 @@
 //! Command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+
+use crate::target::Target;
 
 /// What one request is.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,9 +25,9 @@ pub struct Args {
     /// What one request is
     #[arg(value_enum)]
     pub mode: Mode,
-    /// Address of the server
+    /// Address of the server: HOST:PORT, udp:HOST:PORT, unix:PATH or unix:@ABSTRACT
     #[arg(long)]
-    pub address: SocketAddr,
+    pub address: Target,
     /// Connections with one request in flight each
     #[arg(long, default_value_t = 64)]
     pub connections: usize,

@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, sock
 
 use crate::args::Args;
 use crate::report::Report;
+use crate::target::Target;
 use crate::window::{Window, read_server};
 
 struct Attempt {
@@ -56,13 +57,16 @@ pub fn run(args: &Args) -> io::Result<Report> {
 }
 
 fn begin(args: &Args, poll: &OwnedFd, index: usize) -> io::Result<Attempt> {
-    let family = if args.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let Target::Tcp(address) = &args.address else {
+        return Err(io::Error::other("churn needs a TCP address"));
+    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    match connect(&socket, &args.address) {
+    match connect(&socket, address) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(e) => {
-            let text = format!("connect {}: {e}", args.address);
+            let text = format!("connect {address}: {e}");
             return Err(io::Error::new(io::Error::from(e).kind(), text));
         }
     }

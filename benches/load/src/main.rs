@@ -12,6 +12,7 @@ mod link;
 mod report;
 mod server_usage;
 mod steady;
+mod target;
 mod window;
 
 use std::process::ExitCode;

@@ -50,17 +50,17 @@ fn open(args: &Args, tls: Option<&Arc<ClientConfig>>, count: usize) -> io::Resul
                 Exchange::Echo(Echo::new(args.size, first, Rc::clone(&shared)))
             }
         };
-        connections.push(Connection::new(Link::connect(args.address, tls)?, exchange));
+        connections.push(Connection::new(Link::connect(&args.address, tls)?, exchange));
     }
     Ok(connections)
 }
 
 /// One request, so that the server has accepted the connection and waits in its next recv.
 fn use_once(mut connection: Connection, buffer: &mut [u8]) -> io::Result<Connection> {
-    connection.link().socket().set_nonblocking(false)?;
+    connection.link().set_nonblocking(false)?;
     connection.start()?;
     connection.exchange_blocking(buffer)?;
-    connection.link().socket().set_nonblocking(true)?;
+    connection.link().set_nonblocking(true)?;
     Ok(connection)
 }
 
