@@ -122,10 +122,28 @@ _native.set_stream_class(StreamTransport)
 
 
 class DatagramTransport(_StockDatagram):
-    """A datagram socket."""
+    """A datagram socket.
 
-    def sendto(self, data, addr=None):
-        """Send a datagram; without an address, to the peer of a connected socket."""
+    On internet sockets all that has come is received after one wait, and ``sendto`` sends at once, while nothing
+    waits to be sent, without entering Python code. Everything else is the stock transport of this Python.
+    """
+
+    __slots__ = ("_datagrams",)
+
+    def __init__(self, loop, sock, protocol, address=None, waiter=None, extra=None):
+        super().__init__(loop, sock, protocol, address, waiter, extra)
+        connected = bool(self._extra["peername"])
+        is_internet = sock.family in _INTERNET
+        self._datagrams = _native.Datagrams(loop, self._sock_fd, connected) if is_internet else None
+        self._update()
+
+    def _update(self):
+        """Tells the native side that something changed, and whether a datagram may be sent at once."""
+        if self._datagrams is not None:
+            self._datagrams.interrupt()
+            self._datagrams.direct = not (self._buffer or self._conn_lost or self._closing)
+
+    def _sendto_slowly(self, data, addr=None):
         if self._sock is None:
             selector_events.logger.warning("socket.sendto() on a closed transport: the datagram is dropped")
             return
@@ -141,3 +159,37 @@ class DatagramTransport(_StockDatagram):
             else:
                 return
         super().sendto(data, addr)
+        self._update()
+
+    def _sendto_ready(self):
+        super()._sendto_ready()
+        self._update()
+
+    def _read_ready(self):
+        if self._datagrams is None:
+            super()._read_ready()
+        elif not self._conn_lost:
+            self._datagrams.receive(self)
+
+    def set_protocol(self, protocol):
+        """Give what comes from now on to another protocol."""
+        super().set_protocol(protocol)
+        if hasattr(self, "_datagrams"):
+            self._update()
+
+    def pause_reading(self):
+        """Leave what comes in the socket."""
+        super().pause_reading()
+        self._update()
+
+    def close(self):
+        """Close once everything is sent."""
+        super().close()
+        self._update()
+
+    def _force_close(self, exc):
+        super()._force_close(exc)
+        self._update()
+
+
+_native.set_datagram_class(DatagramTransport)

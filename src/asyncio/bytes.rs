@@ -10,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::proactor::Lease;
+use crate::proactor::{Lease, SocketAddress};
 
 // CPython, Include/cpython/bytesobject.h; not in pyo3's bindings.
 unsafe extern "C" {
@@ -49,6 +49,28 @@ pub fn send_now(fd: RawFd, data: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the data is a live borrow for the duration of the call, which never blocks.
     checked(unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) })
+}
+
+/// Receives a datagram that is there, without waiting, and its source.
+pub fn recv_from_now(fd: RawFd, buffer: &mut [u8], source: &mut SocketAddress) -> io::Result<usize> {
+    source.reset_len();
+    let (address, len) = source.as_ptr();
+    // SAFETY: buffer, address and length are live exclusive borrows for the duration of the call, which never
+    // blocks; the length says how much room the address has.
+    checked(unsafe {
+        libc::recvfrom(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT, address, len)
+    })
+}
+
+/// Sends a datagram, without waiting.
+pub fn send_to_now(fd: RawFd, data: &[u8], to: &SocketAddress) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let address = to.as_bytes();
+    let len = address.len() as libc::socklen_t;
+    // SAFETY: data and address are live borrows for the duration of the call, which never blocks.
+    checked(unsafe {
+        libc::sendto(fd, data.as_ptr().cast(), data.len(), flags, address.as_ptr().cast(), len)
+    })
 }
 
 /// What kind of file a descriptor is (`st_mode`).

@@ -245,8 +245,10 @@ impl LoopCore {
     }
 
     /// Arranges for `callback(*args)` in the next turn; returns its handle.
+    ///
+    /// The general form of what `soon` does.
     #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon<'py>(
+    fn _call_soon<'py>(
         slf: &Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,

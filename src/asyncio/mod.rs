@@ -2,8 +2,8 @@
 //!
 //! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
 //! objects of `call_soon` and `call_at`, `watch` readers and writers, `stream` and `transport` what a
-//! socket transport receives and sends, `sock` the `loop.sock_*` operations. `slots`, `context`, `cell` and `bytes` are the
-//! unsafe boundary.
+//! socket transport receives and sends, `datagram` the same for datagrams, `sock` the `loop.sock_*` operations.
+//! `slots`, `method`, `context`, `cell` and `bytes` are the unsafe boundary.
 //!
 //! The engine neither waits nor runs anything by itself: another face's turn can drive it.
 
@@ -14,14 +14,17 @@ mod cell;
 mod config;
 mod context;
 mod core;
+mod datagram;
 mod engine;
 mod future;
 mod handle;
+mod method;
 mod ownership;
 mod run;
 mod schedule;
 mod slots;
 mod sock;
+mod soon;
 mod stream;
 mod transport;
 mod watch;
@@ -30,7 +33,10 @@ mod watch;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<core::LoopCore>()?;
     module.add_class::<transport::Stream>()?;
+    module.add_class::<datagram::Datagrams>()?;
+    soon::install(module.py())?;
     module.add_function(wrap_pyfunction!(handle::set_handle_classes, module)?)?;
     module.add_function(wrap_pyfunction!(transport::set_stream_class, module)?)?;
+    module.add_function(wrap_pyfunction!(datagram::set_datagram_class, module)?)?;
     Ok(())
 }
