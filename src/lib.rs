@@ -17,3 +17,5 @@ mod doctor;
 mod eventlet;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod runnable;

@@ -10,8 +10,9 @@ from uringhub import _finder
 _finder.install()
 
 _LOOP_NAMES = ("EventLoopPolicy", "install", "new_event_loop", "run")
+_WORLDS_NAMES = ("await_",)
 
-__all__ = ["__version__", *_LOOP_NAMES]
+__all__ = ["__version__", *_LOOP_NAMES, *_WORLDS_NAMES]
 
 
 def __getattr__(name: str):
@@ -23,4 +24,8 @@ def __getattr__(name: str):
         from uringhub import loop
 
         return getattr(loop, name)
+    if name in _WORLDS_NAMES:
+        from uringhub import _worlds
+
+        return getattr(_worlds, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

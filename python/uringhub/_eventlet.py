@@ -8,10 +8,12 @@ Source: eventlet 0.41.
 """
 
 import importlib.machinery
+import inspect
 import ssl
 import sys
 import types
 
+import eventlet
 from eventlet import debug, greenthread, hubs, patcher
 from eventlet.greenio import base as greenio
 from eventlet.support import greenlets
@@ -43,6 +45,7 @@ def install():
     _recode(debug.hub_prevent_multiple_readers, _hub_prevent_multiple_readers)
     _watch_closes()
     _primitives.install(_recode)
+    _identify_tasks()
     _on_import("eventlet.asyncio", _patch_eventlet_asyncio)
     _on_import("eventlet.wsgi", _patch_eventlet_wsgi)
 
@@ -93,21 +96,47 @@ def _hub_prevent_multiple_readers(state=True):
     hub.g_prevent_multiple_readers = state
 
 
+def _kill(g, *throw_args):
+    return _uringhub_kill_in_task(g, throw_args)  # noqa: F821
+
+
+def _kill_in_task(green, throw_args):
+    task = _native.leave_task()
+    try:
+        return greenthread._uringhub_kill(green, *throw_args)
+    finally:
+        _native.enter_task(task)
+
+
 def _spawn_for_awaitable(coroutine):
-    _uringhub_start_loop()  # noqa: F821
-    return _uringhub_spawn_for_awaitable(coroutine)  # noqa: F821
-
-
-def _start_loop():
-    hub = hubs.get_hub()
-    if isinstance(hub, _native.Core):
-        _ = hub.loop
+    return _uringhub_spawn(coroutine)  # noqa: F821
 
 
 def _patch_eventlet_asyncio(module):
-    """Have the hub's loop running before ``spawn_for_awaitable`` asks for the running loop."""
-    module._uringhub_start_loop = _start_loop
+    def spawn_for_awaitable(awaitable):
+        if not isinstance(hubs.get_hub(), _native.Core):
+            return module._uringhub_spawn_for_awaitable(awaitable)
+        from uringhub import _worlds
+
+        return _worlds.spawn_for_awaitable(awaitable)
+
+    def spawn(run):
+        # The call that made the first hub, by asking for it, still runs eventlet's own code.
+        if not isinstance(hubs.get_hub(), _native.Core):
+            return greenthread.spawn(run)
+        return spawn_for_awaitable(inspect.getclosurevars(run).nonlocals["coroutine"])
+
     _recode(module.spawn_for_awaitable, _spawn_for_awaitable)
+    module._uringhub_spawn = spawn_for_awaitable
+    module.spawn = spawn
+
+
+def _identify_tasks():
+    """Have eventlet's own look at the running greenlet give a task the same one at each of its steps."""
+    for module in (eventlet, greenlets, greenthread):
+        module.getcurrent = _native.getcurrent
+    greenthread._uringhub_kill_in_task = _kill_in_task
+    _recode(greenthread.kill, _kill)
 
 
 def _patch_eventlet_wsgi(module):

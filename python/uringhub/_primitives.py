@@ -45,6 +45,7 @@ def _event_init(self):
 
 def _green_thread_init(self, parent):
     greenlet.greenlet.__init__(self, self.main, parent)  # noqa: F821
+    _uringhub.inherit_context(self)  # noqa: F821
 
 
 def _main(self, function, args, kwargs):

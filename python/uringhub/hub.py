@@ -59,6 +59,9 @@ class Hub(_native.Core, _asyncio_hub.Hub):
         """Have asyncio use the original socket, select and threading; ``get_hub()`` works by now."""
         patcher._unmonkey_patch_asyncio_all()
         _green_selector.install()
+        from uringhub._hub_loop import HubLoop
+
+        self._loop = HubLoop(self)
 
     # The loop ---------------------------------------------------------------------------------------------
 
@@ -92,6 +95,13 @@ class Hub(_native.Core, _asyncio_hub.Hub):
         self._wakeup = _signals.follow(self, self._wakeup)
         return self._poll(seconds)
 
+    def _follow_signals_anew(self):
+        """Set the wake-up descriptor again, after somebody has unset it."""
+        wakeup, self._wakeup = self._wakeup, None
+        if wakeup is not None:
+            wakeup.close(self)
+            self._wakeup = _signals.follow(self, None)
+
     @property
     def in_flight(self):
         """How many operations of green threads and listeners the driver has; the hub's own watch is none."""
@@ -101,12 +111,10 @@ class Hub(_native.Core, _asyncio_hub.Hub):
 
     @property
     def loop(self):
-        """The asyncio loop that coroutines run on in this thread; made, and made running, on first use."""
+        """The asyncio loop of this thread, on this hub's turn and driver; running from its first use on."""
         if self._loop is None:
-            from uringhub._guest_loop import GuestLoop
-
-            self._loop = GuestLoop(self)
-            self._loop.enter()
+            self._post_initialize()
+        self._loop.enter()
         return self._loop
 
     # Descriptors ------------------------------------------------------------------------------------------

@@ -238,7 +238,13 @@ def _trim(made):
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A new loop; it becomes nobody's current loop by itself."""
+    """A new loop; it becomes nobody's current loop by itself.
+
+    Under the uring hub, that is a loop that waits through the hub, for a green thread to run: the hub's own
+    loop (``hub.loop``) is there already.
+    """
+    if _native.has_hub():
+        return asyncio.SelectorEventLoop()
     return Loop()
 
 

@@ -1,6 +1,8 @@
 //! Calling Python in a `contextvars.Context`, as `Context.run` does.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -11,9 +13,30 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
 }
 
+/// Makes a context the current one and returns the one before.
+pub type Swap = for<'py> fn(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+
+thread_local! {
+    static SWAP: Cell<Option<Swap>> = const { Cell::new(None) };
+}
+
+/// From now on `with` changes the context of this thread by `swap`, and does not enter it.
+///
+/// Where callbacks may be suspended half-way and others run meanwhile, two that share a context must not
+/// exclude each other.
+pub fn set_swap(swap: Swap) {
+    SWAP.set(Some(swap));
+}
+
 /// Calls `call` with `context` entered; fails without calling if somebody has entered it already.
 pub fn with<'py, T>(context: &Bound<'py, PyAny>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     let py = context.py();
+    if let Some(swap) = SWAP.get() {
+        let before = swap(context)?;
+        let result = call();
+        swap(&before)?;
+        return result;
+    }
     // SAFETY: attached, and the object is alive; a wrong type or state is an exception.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
         return Err(PyErr::fetch(py));

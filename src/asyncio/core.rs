@@ -1,6 +1,5 @@
 //! The native base of `uringhub.loop.Loop`: scheduling, readers and writers, and the loop's flags.
 
-use std::cell::{Ref, RefCell, RefMut};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +14,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::cell::LoopCell;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::{self, handles};
+use super::home::{Home, Loan, Place};
 use super::sock::{self, Action};
 use super::watch::fileno;
 use super::{run, stream};
@@ -24,8 +24,7 @@ use crate::turn::{TimerKey, now_ns};
 /// The native base of an asyncio loop.
 #[pyclass(subclass, frozen, module = "uringhub._native", weakref)]
 pub struct LoopCore {
-    /// None once the loop is closed.
-    pub(super) engine: LoopCell<Option<Engine>>,
+    pub(super) engine: Home,
     /// Handles that other threads scheduled; they wake the wait.
     pub(super) inbox: Mutex<Vec<Py<PyAny>>>,
     pub(super) has_inbox: AtomicBool,
@@ -38,37 +37,22 @@ pub struct LoopCore {
     scratch: Mutex<Vec<u8>>,
 }
 
-/// The engine of an open loop.
-pub struct Opened<'a>(&'a RefCell<Option<Engine>>);
-
-impl<'a> Opened<'a> {
-    /// Reads.
-    pub fn borrow(&self) -> Ref<'a, Engine> {
-        Ref::map(self.0.borrow(), |engine| engine.as_ref().expect("`engine` found the loop open"))
-    }
-
-    /// Changes. No Python code may run and no Python reference be dropped meanwhile.
-    pub fn borrow_mut(&self) -> RefMut<'a, Engine> {
-        RefMut::map(self.0.borrow_mut(), |engine| engine.as_mut().expect("`engine` found the loop open"))
-    }
-}
-
 impl LoopCore {
     /// The engine; an error on a closed loop, and on a thread other than that which runs it.
     #[inline]
-    pub fn engine(&self) -> PyResult<Opened<'_>> {
-        let Some(cell) = self.engine.get() else {
+    pub fn engine(&self) -> PyResult<Place<'_>> {
+        let Some(place) = self.engine.get() else {
             return Err(PyRuntimeError::new_err(
                 "Non-thread-safe operation invoked on an event loop other than the current one",
             ));
         };
-        if cell.borrow().is_none() { Err(closed()) } else { Ok(Opened(cell)) }
+        if place.is_open() { Ok(place) } else { Err(closed()) }
     }
 
     /// Runs `change` if the loop is open and this thread may touch it.
     pub fn with_engine<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> Option<T> {
-        let mut cell = self.engine.get()?.try_borrow_mut().ok()?;
-        cell.as_mut().map(change)
+        let mut engine = self.engine.get()?.try_borrow_mut()?;
+        Some(change(&mut engine))
     }
 
     /// Lends the buffer for large receives.
@@ -138,16 +122,22 @@ fn closed() -> PyErr {
 #[pymethods]
 impl LoopCore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(
-        py: Python<'_>,
-        _args: &Bound<'_, PyTuple>,
-        _kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        let proactor = super::config::open_proactor(py)?;
-        let waker = proactor.waker();
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn new(py: Python<'_>, args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let loan = args.get_item(0).ok().and_then(|loan| loan.cast_into::<Loan>().ok());
+        let (engine, waker) = match loan.and_then(|loan| loan.get().take()) {
+            Some(host) => {
+                let waker = host.waker();
+                (Home::Lent(host), waker)
+            }
+            None => {
+                let proactor = super::config::open_proactor(py)?;
+                let waker = proactor.waker();
+                (Home::Own(LoopCell::new(Some(Engine::new(proactor)))), waker)
+            }
+        };
         Ok(Self {
-            engine: LoopCell::new(Some(Engine::new(proactor))),
+            engine,
             inbox: Mutex::default(),
             has_inbox: AtomicBool::new(false),
             waker: Mutex::new(waker),
@@ -444,7 +434,7 @@ impl LoopCore {
 
     /// Gives everything up: handles, operations, the driver.
     fn _close(&self) {
-        let engine = self.engine.get().and_then(|cell| cell.try_borrow_mut().ok()?.take());
+        let engine = self.engine.get().and_then(|place| place.take());
         // Dropping references runs code, and the driver waits for its cancelled operations.
         if let Some(mut engine) = engine {
             drop(engine.turn.drain());
@@ -462,26 +452,14 @@ impl LoopCore {
                 visit.call(handle)?;
             }
         }
-        let Some(cell) = self.engine.get() else { return Ok(()) };
-        let Ok(engine) = cell.try_borrow() else { return Ok(()) };
-        let Some(engine) = engine.as_ref() else { return Ok(()) };
-        for runnable in engine.turn.ready().chain(engine.turn.timed()) {
-            if let Runnable::Handle(handle) = runnable {
-                visit.call(handle)?;
-            }
+        match &self.engine {
+            // What a lent engine holds, its host shows.
+            Home::Lent(host) => visit.call(host.object()),
+            Home::Own(cell) => match cell.get().and_then(|cell| cell.try_borrow().ok()) {
+                Some(engine) => engine.as_ref().map_or(Ok(()), |engine| engine.traverse(&visit)),
+                None => Ok(()),
+            },
         }
-        for sink in engine.sinks.values() {
-            match sink {
-                Sink::Watch(watch) => visit.call(&watch.handle)?,
-                Sink::Wait(wait) => visit.call(&wait.future)?,
-                Sink::Receiver(receiver) => {
-                    visit.call(&receiver.transport)?;
-                    visit.call(&receiver.entry)?;
-                    visit.call(&receiver.context)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn __clear__(&self) {
@@ -492,6 +470,6 @@ impl LoopCore {
 fn shown(py: Python<'_>, runnable: &Runnable) -> Option<Py<PyAny>> {
     match runnable {
         Runnable::Handle(handle) => Some(handle.clone_ref(py)),
-        Runnable::Ready(_) => None,
+        _ => None,
     }
 }

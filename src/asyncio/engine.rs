@@ -5,30 +5,15 @@
 
 use std::os::fd::RawFd;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use slotmap::SlotMap;
 
 use super::sock::Wait;
 use super::stream::Receiver;
 use crate::proactor::{Completion, Errno, Interest, Op, OpId, Payload, Proactor};
+pub use crate::runnable::{Runnable, SinkId};
 use crate::turn::Turn;
-
-new_key_type! {
-    /// Names whom completions are for. A key of a sink that is gone names nothing.
-    pub struct SinkId;
-}
-
-impl SinkId {
-    /// The number under which the proactor returns the completion.
-    pub fn token(self) -> u64 {
-        self.data().as_ffi()
-    }
-
-    /// Back from the number.
-    pub fn from_token(token: u64) -> Self {
-        KeyData::from_ffi(token).into()
-    }
-}
 
 /// Which half of a descriptor is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +32,6 @@ impl Side {
             Self::Write => Interest::WRITE,
         }
     }
-}
-
-/// What the ready queue and the timers hold.
-pub enum Runnable {
-    /// Call a handle.
-    Handle(Py<PyAny>),
-    /// A sink has been told something.
-    Ready(SinkId),
 }
 
 /// Whom completions are for.
@@ -151,7 +128,8 @@ impl Engine {
         self.completions = completions;
     }
 
-    fn complete(&mut self, completion: Completion) {
+    /// Tells whom a completion is for.
+    pub fn complete(&mut self, completion: Completion) {
         let id = SinkId::from_token(completion.token);
         match self.sinks.get_mut(id) {
             Some(Sink::Watch(watch)) => {
@@ -256,5 +234,33 @@ impl Engine {
                 _ => {}
             }
         }
+    }
+
+    /// Shows the garbage collector what the engine holds.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for runnable in self.turn.ready().chain(self.turn.timed()) {
+            match runnable {
+                Runnable::Handle(handle) => visit.call(handle)?,
+                Runnable::Fire(timer) => visit.call(timer)?,
+                Runnable::Start(target, args, kwargs) => {
+                    visit.call(target)?;
+                    visit.call(args)?;
+                    visit.call(kwargs)?;
+                }
+                _ => {}
+            }
+        }
+        for sink in self.sinks.values() {
+            match sink {
+                Sink::Watch(watch) => visit.call(&watch.handle)?,
+                Sink::Wait(wait) => visit.call(&wait.future)?,
+                Sink::Receiver(receiver) => {
+                    visit.call(&receiver.transport)?;
+                    visit.call(&receiver.entry)?;
+                    visit.call(&receiver.context)?;
+                }
+            }
+        }
+        Ok(())
     }
 }

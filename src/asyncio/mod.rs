@@ -18,6 +18,7 @@ mod datagram;
 mod engine;
 mod future;
 mod handle;
+mod home;
 mod method;
 mod ownership;
 mod run;
@@ -29,9 +30,17 @@ mod stream;
 mod transport;
 mod watch;
 
+pub use context::{copy_current, set_swap};
+pub use core::LoopCore;
+pub use engine::Engine;
+pub use handle::handles;
+pub use home::{Host, Loan};
+pub use run::step;
+
 /// Registers the face in the extension module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<core::LoopCore>()?;
+    module.add_class::<home::Loan>()?;
     module.add_class::<transport::Stream>()?;
     module.add_class::<datagram::Datagrams>()?;
     soon::install(module.py())?;

@@ -37,8 +37,14 @@ pub fn turn(core: &Bound<'_, LoopCore>) -> PyResult<bool> {
     Ok(core.get().stopping())
 }
 
+/// Runs one entry of the ready queue.
 #[inline]
-fn step(core: &Bound<'_, LoopCore>, handles: &Handles, runnable: Runnable, monitored: bool) -> PyResult<()> {
+pub fn step(
+    core: &Bound<'_, LoopCore>,
+    handles: &Handles,
+    runnable: Runnable,
+    monitored: bool,
+) -> PyResult<()> {
     let py = core.py();
     match runnable {
         Runnable::Handle(handle) => {
@@ -70,6 +76,8 @@ fn step(core: &Bound<'_, LoopCore>, handles: &Handles, runnable: Runnable, monit
                 Kind::Wait => sock::run(core, id),
             }
         }
+        // Green threads are the hub's, and only in its queue.
+        _ => Ok(()),
     }
 }
 

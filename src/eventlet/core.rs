@@ -7,10 +7,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::runner::{self, Runners};
 use super::state::{Outcome, Runnable, Side, State, Waiter};
 use super::thread_bound::ThreadBound;
 use super::timer::Timer;
-use super::{greenlet, run, wait};
+use super::{greenlet, host, run, wait};
+use crate::asyncio::{Loan, LoopCore};
 use crate::proactor::Waker;
 use crate::turn::now_ns;
 
@@ -26,6 +28,9 @@ pub struct Local {
     pub calling: bool,
     /// Turns that green threads have begun since the hub's greenlet last did.
     pub renewals: u32,
+    /// The asyncio loop that runs on this hub's turn and driver.
+    pub guest: Option<Py<LoopCore>>,
+    pub runners: Runners,
 }
 
 /// The native base of `uringhub.hub.Hub`.
@@ -81,12 +86,26 @@ impl Core {
         drop(dead);
     }
 
+    /// What wakes the hub's wait, from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
     /// Moves what other threads scheduled into the turn.
     pub fn empty_inbox(slf: &Bound<'_, Self>) {
         let timers = std::mem::take(&mut *slf.get().inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for timer in timers {
             Self::enqueue(slf, timer);
         }
+        let py = slf.py();
+        let guest = slf.get().with_state_of(|local| local.guest.as_ref().map(|guest| guest.clone_ref(py)));
+        if let Some(guest) = guest.flatten() {
+            guest.get().empty_inbox();
+        }
+    }
+
+    fn with_state_of<T>(&self, look: impl FnOnce(&Local) -> T) -> Option<T> {
+        self.local.get().map(|local| look(&local.borrow()))
     }
 
     /// Queues a timer on the hub's thread.
@@ -95,10 +114,10 @@ impl Core {
         let runnable = Runnable::Fire(timer.clone_ref(slf.py()));
         if seconds > 0.0 {
             let due_ns = deadline_ns(seconds);
-            let key = slf.get().with_state(|state| state.turn.push_at(due_ns, runnable));
+            let key = slf.get().with_state(|state| state.engine.turn.push_at(due_ns, runnable));
             timer.get().set_scheduled(slf.clone().unbind(), key, due_ns as f64 / 1e9);
         } else {
-            slf.get().with_state(|state| state.turn.push(runnable));
+            slf.get().with_state(|state| state.engine.turn.push(runnable));
         }
     }
 
@@ -146,6 +165,8 @@ impl Core {
             debug_blocking: false,
             calling: false,
             renewals: 0,
+            guest: None,
+            runners: Runners::default(),
         };
         Ok(Self { local: ThreadBound::new(local), inbox: Arc::default(), waker })
     }
@@ -153,25 +174,25 @@ impl Core {
     /// The driver under this hub, "io_uring" or "epoll".
     #[getter]
     fn driver(&self) -> PyResult<&'static str> {
-        Ok(super::config::driver_name(self.local()?.borrow().state.proactor.driver()))
+        Ok(super::config::driver_name(self.local()?.borrow().state.engine.proactor.driver()))
     }
 
     /// Why io_uring is not the driver, or None.
     #[getter]
     fn fallback_reason(&self) -> PyResult<Option<String>> {
-        Ok(self.local()?.borrow().state.proactor.fallback_reason().map(ToString::to_string))
+        Ok(self.local()?.borrow().state.engine.proactor.fallback_reason().map(ToString::to_string))
     }
 
     /// Operations that the kernel has not completed.
     #[getter]
     fn in_flight(&self) -> PyResult<usize> {
-        Ok(self.local()?.borrow().state.proactor.in_flight())
+        Ok(self.local()?.borrow().state.engine.proactor.in_flight())
     }
 
     /// Batches run so far.
     #[getter]
     fn turns(&self) -> PyResult<u64> {
-        Ok(self.local()?.borrow().state.turn.turns())
+        Ok(self.local()?.borrow().state.engine.turn.turns())
     }
 
     #[getter]
@@ -249,15 +270,6 @@ impl Core {
         Self::schedule(slf, Timer::call(seconds, callback, args, kwargs, Some(owner)))
     }
 
-    /// Calls `callback()` before all else that is ready, once.
-    fn _call_first(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<Py<Timer>> {
-        let py = slf.py();
-        let timer = Py::new(py, Timer::call(0.0, callback, PyTuple::empty(py).unbind(), None, None))?;
-        let runnable = Runnable::Fire(timer.clone_ref(py));
-        slf.get().local()?.borrow_mut().state.turn.push_first(runnable);
-        Ok(timer)
-    }
-
     /// Throws `exception` into the calling green thread after `seconds`, unless cancelled.
     fn schedule_throw(slf: &Bound<'_, Self>, seconds: f64, exception: Py<PyAny>) -> PyResult<Py<Timer>> {
         let target = greenlet::current(slf.py())?.unbind();
@@ -267,6 +279,23 @@ impl Core {
     /// Suspends the calling green thread until something switches to it; returns what that passes.
     fn switch<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         wait::switch(slf)
+    }
+
+    /// Lends the hub's engine to the loop that is to run on it.
+    fn _lend(slf: &Bound<'_, Self>) -> Loan {
+        host::lend(slf)
+    }
+
+    /// The loop that the engine was lent to.
+    fn _take_in(&self, guest: Py<LoopCore>) -> PyResult<()> {
+        let old = self.local()?.borrow_mut().guest.replace(guest);
+        drop(old);
+        Ok(())
+    }
+
+    /// The function of the greenlets that run handles.
+    fn _run_handles(slf: &Bound<'_, Self>) -> PyResult<()> {
+        runner::live(slf)
     }
 
     /// Runs turns until `stopping`.
@@ -321,7 +350,7 @@ impl Core {
     /// The scheduled calls as `(scheduled_time, Timer)` pairs: those with a deadline, or those due now.
     fn _timers(&self, py: Python<'_>, due: bool) -> PyResult<Vec<(Option<f64>, Py<Timer>)>> {
         let local = self.local()?.borrow();
-        let turn = &local.state.turn;
+        let turn = &local.state.engine.turn;
         let pick = |runnable: &Runnable| match runnable {
             Runnable::Fire(timer) => Some(timer.clone_ref(py)),
             _ => None,
@@ -339,18 +368,20 @@ impl Core {
     /// removed.
     fn get_timers_count(&self) -> PyResult<usize> {
         let local = self.local()?.borrow();
-        Ok(local.state.turn.timed_len() + local.state.turn.cancelled_len() + local.state.turn.ready_len())
+        Ok(local.state.engine.turn.timed_len()
+            + local.state.engine.turn.cancelled_len()
+            + local.state.engine.turn.ready_len())
     }
 
     /// Cancelled calls not yet removed.
     #[getter]
     fn timers_canceled(&self) -> PyResult<usize> {
-        Ok(self.local()?.borrow().state.turn.cancelled_len())
+        Ok(self.local()?.borrow().state.engine.turn.cancelled_len())
     }
 
     /// Forgets all that is scheduled, as the end of `run` does.
     fn _clear(&self) -> PyResult<()> {
-        let all = self.local()?.borrow_mut().state.turn.drain();
+        let all = self.local()?.borrow_mut().state.engine.turn.drain();
         drop(all);
         Ok(())
     }
@@ -362,26 +393,18 @@ impl Core {
         for waiter in local.state.waiters.values() {
             visit.call(&waiter.who)?;
         }
-        for runnable in local.state.turn.ready().chain(local.state.turn.timed()) {
-            match runnable {
-                Runnable::Fire(timer) => visit.call(timer)?,
-                Runnable::Start(target, args, kwargs) => {
-                    visit.call(target)?;
-                    visit.call(args)?;
-                    visit.call(kwargs)?;
-                }
-                Runnable::Resume(_) | Runnable::Expire(_) | Runnable::Notify(_) => {}
-            }
-        }
-        Ok(())
+        visit.call(&local.guest)?;
+        local.state.engine.traverse(&visit)
     }
 
     fn __clear__(&self) {
         let Some(local) = self.local.get() else { return };
         let Ok(mut local) = local.try_borrow_mut() else { return };
-        let all = local.state.turn.drain();
+        let all = local.state.engine.turn.drain();
         let greenlet = local.greenlet.take();
+        let guest = local.guest.take();
+        let idle = std::mem::take(&mut local.runners.idle);
         drop(local);
-        drop((all, greenlet));
+        drop((all, greenlet, guest, idle));
     }
 }

@@ -46,6 +46,12 @@ pub fn leave_hub() {
     current::set(None);
 }
 
+/// Whether the calling thread's hub is one of ours.
+#[pyfunction]
+pub fn has_hub(py: Python<'_>) -> bool {
+    current::get(py).is_some()
+}
+
 /// `eventlet.sleep`.
 #[pyfunction]
 #[pyo3(signature = (seconds=None))]
@@ -178,7 +184,7 @@ pub fn start(
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
 ) -> PyResult<()> {
-    core.get().local()?.borrow_mut().state.turn.push(Runnable::Start(target, args, kwargs));
+    core.get().local()?.borrow_mut().state.engine.turn.push(Runnable::Start(target, args, kwargs));
     Ok(())
 }
 

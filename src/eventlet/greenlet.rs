@@ -98,6 +98,15 @@ pub fn current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, (api(py).get_current)()) }
 }
 
+/// The running greenlet, for the function that it runs, without a reference: one on its own stack would keep
+/// a greenlet alive that nobody else knows, since the garbage collector does not see it.
+pub fn current_unowned<'a, 'py>(py: Python<'py>) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+    let me = current(py)?;
+    // SAFETY: greenlet keeps the running greenlet, also one that is being destroyed while its function ends;
+    // and no frame of that function goes on while another greenlet runs.
+    Ok(unsafe { Borrowed::from_ptr(py, me.as_ptr()) })
+}
+
 /// `greenlet(run, parent)`.
 pub fn new<'py>(run: &Bound<'py, PyAny>, parent: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = run.py();

@@ -17,20 +17,25 @@ mod green_socket;
 mod greenlet;
 mod held;
 mod hooks;
+mod host;
 mod method;
 mod parked;
 mod primitives;
 mod queue;
 mod run;
+mod runner;
 mod semaphore;
 mod socket;
 mod spawn;
 mod state;
 mod sys;
+mod tasks;
 mod thread_bound;
 mod timeout;
 mod timer;
 mod wait;
+
+pub use timer::Timer;
 
 /// Registers the face in the extension module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +43,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<timer::Timer>()?;
     module.add_function(wrap_pyfunction!(green::set_originals, module)?)?;
     module.add_function(wrap_pyfunction!(green::leave_hub, module)?)?;
+    module.add_function(wrap_pyfunction!(green::has_hub, module)?)?;
     module.add_function(wrap_pyfunction!(green::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(green::trampoline, module)?)?;
     module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
@@ -45,6 +51,11 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(green::closing, module)?)?;
     module.add_function(wrap_pyfunction!(green::reopened, module)?)?;
     module.add_function(wrap_pyfunction!(green_socket::bind_socket, module)?)?;
+    module.add_function(wrap_pyfunction!(tasks::set_bridge, module)?)?;
+    module.add_function(wrap_pyfunction!(tasks::leave_task, module)?)?;
+    module.add_function(wrap_pyfunction!(tasks::enter_task, module)?)?;
+    module.add_function(wrap_pyfunction!(tasks::getcurrent, module)?)?;
+    module.add_function(wrap_pyfunction!(tasks::inherit_context, module)?)?;
     primitives::register(module)?;
     Ok(())
 }

@@ -83,10 +83,10 @@ fn lie_down<'py>(
         let id = state.waiters.insert(wait::plain(&me));
         match timeout_s {
             Some(seconds) if seconds > 0.0 => {
-                let timer = state.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
+                let timer = state.engine.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
                 state.waiters[id].timer = Some(timer);
             }
-            Some(_) => state.turn.push(Runnable::Resume(id)),
+            Some(_) => state.engine.turn.push(Runnable::Resume(id)),
             None => {}
         }
         id

@@ -6,9 +6,9 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::core::Core;
+use super::core::{Core, Local};
 use super::state::{Outcome, Runnable};
-use super::{greenlet, hooks};
+use super::{greenlet, hooks, runner};
 use crate::turn::now_ns;
 
 /// Runs turns until `hub.stopping`; an exception of `hub.SYSTEM_EXCEPTIONS` ends it too.
@@ -22,8 +22,7 @@ pub fn run(core: &Bound<'_, Core>) -> PyResult<()> {
             if local.stopping {
                 return Ok(());
             }
-            local.state.turn.expire(now_ns());
-            local.state.turn.begin();
+            begin(&mut local);
             local.renewals = 0;
             local.debug_blocking
         };
@@ -35,6 +34,18 @@ pub fn run(core: &Bound<'_, Core>) -> PyResult<()> {
             core.call_method0(intern!(py, "block_detect_post"))?;
         }
         look(core)?;
+    }
+}
+
+/// Begins a batch of what is ready and what is due.
+fn begin(local: &mut Local) {
+    let turn = &mut local.state.engine.turn;
+    turn.expire(now_ns());
+    turn.begin();
+    if local.guest.is_some() {
+        // A coroutine that is to wait for a green thread is there before that starts, as on eventlet's asyncio
+        // hub, where handles run between the batches of green threads.
+        turn.hoist(Runnable::is_of_loop, |runnable| matches!(runnable, Runnable::Start(..)));
     }
 }
 
@@ -50,12 +61,28 @@ fn close_obsolete(core: &Bound<'_, Core>) -> PyResult<()> {
 /// Runs what was ready when the turn began.
 fn batch(core: &Bound<'_, Core>) -> PyResult<()> {
     loop {
-        let runnable = core.get().local()?.borrow_mut().state.turn.next();
+        let runnable = {
+            let mut local = core.get().local()?.borrow_mut();
+            let turn = &mut local.state.engine.turn;
+            if turn.peek().is_some_and(Runnable::is_of_loop) {
+                Next::Handles
+            } else {
+                Next::Green(turn.next())
+            }
+        };
         match runnable {
-            Some(runnable) => step(core, runnable)?,
-            None => return Ok(()),
+            Next::Handles => runner::resume(core)?,
+            Next::Green(Some(runnable)) => step(core, runnable)?,
+            Next::Green(None) => return Ok(()),
         }
     }
+}
+
+/// What the batch goes on with.
+enum Next {
+    /// Asyncio handles, which a runner takes.
+    Handles,
+    Green(Option<Runnable>),
 }
 
 fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
@@ -101,6 +128,7 @@ fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
                 report_with(core, error, "squelch_timer_exception", timer)
             }
         },
+        Runnable::Handle(_) | Runnable::Ready(_) => Ok(()), // Never taken here: a runner does.
         Runnable::Notify(id) => {
             let listener = {
                 let local = core.get().local()?.borrow();
@@ -142,7 +170,7 @@ fn look(core: &Bound<'_, Core>) -> PyResult<()> {
         if local.stopping {
             return Ok(());
         }
-        local.state.turn.timeout(now_ns())
+        local.state.engine.turn.timeout(now_ns())
     };
     if timeout == Some(Duration::ZERO) {
         return take(core, Some(Duration::ZERO));
@@ -164,7 +192,7 @@ fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
     let py = core.py();
     {
         let mut local = core.get().local()?.borrow_mut();
-        let proactor = &mut local.state.proactor;
+        let proactor = &mut local.state.engine.proactor;
         let waited = if timeout == Some(Duration::ZERO) {
             proactor.wait(timeout)
         } else {
@@ -185,7 +213,7 @@ const RENEWALS_MAX: u32 = 64;
 pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
     let mut local = core.get().local()?.borrow_mut();
     let local = &mut *local;
-    let turn = &local.state.turn;
+    let turn = &local.state.engine.turn;
     if !turn.has_ready()
         || turn.peek().is_some()
         || !local.running
@@ -197,12 +225,11 @@ pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
     }
     local.renewals += 1;
     // Nothing is lost by an error: the hub's own look meets it again and reports it.
-    if local.state.proactor.wait(Some(Duration::ZERO)).is_err() {
+    if local.state.engine.proactor.wait(Some(Duration::ZERO)).is_err() {
         return Ok(false);
     }
     local.state.reap();
-    local.state.turn.expire(now_ns());
-    local.state.turn.begin();
+    begin(local);
     Ok(true)
 }
 
@@ -213,15 +240,15 @@ pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
 pub fn nothing_to_yield_to(core: &Bound<'_, Core>) -> PyResult<bool> {
     {
         let local = core.get().local()?.borrow();
-        if local.state.turn.has_ready() || !local.running || local.stopping || local.calling {
+        if local.state.engine.turn.has_ready() || !local.running || local.stopping || local.calling {
             return Ok(false);
         }
     }
     take(core, Some(Duration::ZERO))?;
     Core::empty_inbox(core);
     let mut local = core.get().local()?.borrow_mut();
-    local.state.turn.expire(now_ns());
-    Ok(!local.state.turn.has_ready())
+    local.state.engine.turn.expire(now_ns());
+    Ok(!local.state.engine.turn.has_ready())
 }
 
 /// Prints an exception as eventlet's hubs do, or passes it on if it must end the hub.

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::core::Core;
 use super::state::Runnable;
-use super::{current, event, greenlet};
+use super::{current, event, greenlet, tasks};
 
 struct Eventlets {
     green_thread: Py<PyType>,
@@ -51,7 +51,7 @@ fn start(
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
 ) -> PyResult<()> {
-    core.get().local()?.borrow_mut().state.turn.push(Runnable::Start(target, args, kwargs));
+    core.get().local()?.borrow_mut().state.engine.turn.push(Runnable::Start(target, args, kwargs));
     Ok(())
 }
 
@@ -69,6 +69,7 @@ pub fn spawn<'py>(
         let green = greenlet::allocate(eventlets(py).green_thread.bind(py))?;
         let main = green.getattr(intern!(py, "main"))?;
         greenlet::init(&green, &main, &parent)?;
+        tasks::inherit_context(&green)?;
         let kwargs = if kwargs.is_empty() { eventlets(py).no_kwargs.bind(py) } else { kwargs };
         let main_args = (function, args, kwargs).into_pyobject(py)?;
         start(&core, green.clone().unbind(), main_args.unbind(), None)?;
@@ -89,6 +90,7 @@ pub fn spawn_n<'py>(
         && let Some(parent) = parent(&core)?
     {
         let green = greenlet::new(function, &parent)?;
+        tasks::inherit_context(&green)?;
         let kwargs = (!kwargs.is_empty()).then(|| kwargs.clone().unbind());
         start(&core, green.clone().unbind(), args.clone().unbind(), kwargs)?;
         return Ok(green);

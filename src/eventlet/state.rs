@@ -7,28 +7,13 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
-use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use slotmap::SlotMap;
 
-use super::timer::Timer;
+use crate::asyncio::Engine;
 use crate::proactor::{Completion, Interest, Op, OpId, Payload, Proactor};
-use crate::turn::{TimerKey, Turn};
-
-new_key_type! {
-    /// Names one wait of one green thread, or one persistent listener.
-    pub struct WaiterId;
-}
-
-impl WaiterId {
-    /// The number under which the proactor returns the completion.
-    pub fn token(self) -> u64 {
-        self.data().as_ffi()
-    }
-
-    fn from_token(token: u64) -> Self {
-        KeyData::from_ffi(token).into()
-    }
-}
+use crate::runnable::SinkId;
+pub use crate::runnable::{Runnable, WaiterId};
+use crate::turn::TimerKey;
 
 /// Which half of a descriptor a wait occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,20 +70,6 @@ pub struct Waiter {
     pub pending: Option<Op>,
     pub timer: Option<TimerKey>,
     pub outcome: Option<Outcome>,
-}
-
-/// What the ready queue and the timers hold.
-pub enum Runnable {
-    /// Resume the green thread of a wait.
-    Resume(WaiterId),
-    /// The timeout of a wait has come.
-    Expire(WaiterId),
-    /// Call the callback of a listener.
-    Notify(WaiterId),
-    /// Call a timer (`schedule_call_*`).
-    Fire(Py<Timer>),
-    /// Switch into a green thread for the first time.
-    Start(Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>),
 }
 
 /// One half of a descriptor: who holds it, and who queues behind.
@@ -159,8 +130,8 @@ impl Descriptor {
 
 /// Everything of one hub that its thread owns.
 pub struct State {
-    pub turn: Turn<Runnable>,
-    pub proactor: Proactor,
+    /// Turn and driver, and what the asyncio loop of the thread has on them.
+    pub engine: Engine,
     pub waiters: SlotMap<WaiterId, Waiter>,
     descriptors: Vec<Descriptor>,
     /// Bytes that a receive had taken from the kernel when its green thread was killed, per socket.
@@ -173,8 +144,7 @@ pub struct State {
 impl State {
     pub fn new(proactor: Proactor) -> Self {
         Self {
-            turn: Turn::default(),
-            proactor,
+            engine: Engine::new(proactor),
             waiters: SlotMap::with_key(),
             descriptors: Vec::new(),
             leftovers: HashMap::new(),
@@ -196,7 +166,7 @@ impl State {
     pub fn submit(&mut self, mut waiter: Waiter, op: Op) -> WaiterId {
         waiter.op = None;
         let id = self.waiters.insert(waiter);
-        let op = self.proactor.submit(op, id.token());
+        let op = self.engine.proactor.submit(op, id.token());
         self.waiters[id].op = Some(op);
         id
     }
@@ -204,9 +174,13 @@ impl State {
     /// Takes what the kernel has completed and makes the waits ready that it belongs to.
     pub fn reap(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.proactor.reap(&mut completions);
+        self.engine.proactor.reap(&mut completions);
         for completion in completions.drain(..) {
-            self.complete(completion);
+            if SinkId::is_token(completion.token) {
+                self.engine.complete(completion);
+            } else {
+                self.complete(completion);
+            }
         }
         self.completions = completions;
     }
@@ -216,12 +190,12 @@ impl State {
         match self.waiters.get_mut(id) {
             Some(waiter) if waiter.is_listener => {
                 waiter.op = None;
-                self.turn.push(Runnable::Notify(id));
+                self.engine.turn.push(Runnable::Notify(id));
             }
             Some(waiter) if waiter.outcome.is_none() => {
                 waiter.op = None;
                 waiter.outcome = Some(Outcome::Completed(completion));
-                self.turn.push(Runnable::Resume(id));
+                self.engine.turn.push(Runnable::Resume(id));
             }
             // A poll whose waiter is gone: it carries nothing that could be lost.
             _ => self.discard(completion),
@@ -230,14 +204,14 @@ impl State {
 
     fn discard(&mut self, completion: Completion) {
         if let Payload::Lease(lease) = completion.payload {
-            self.proactor.recycle(lease);
+            self.engine.proactor.recycle(lease);
         }
     }
 
     /// Ends the operation of a wait now; what had won the race against the cancel becomes its outcome.
     pub fn settle(&mut self, id: WaiterId) {
         let Some(op) = self.waiters.get_mut(id).and_then(|waiter| waiter.op.take()) else { return };
-        let Some(completion) = self.proactor.settle(op) else { return };
+        let Some(completion) = self.engine.proactor.settle(op) else { return };
         match self.waiters.get_mut(id) {
             Some(waiter) if waiter.outcome.is_none() && !waiter.is_listener && completion.result.is_ok() => {
                 waiter.outcome = Some(Outcome::Completed(completion));
@@ -278,7 +252,7 @@ impl State {
 
     fn free(&mut self, id: WaiterId, mut waiter: Waiter) {
         if let Some(timer) = waiter.timer.take() {
-            self.turn.cancel(timer);
+            self.engine.turn.cancel(timer);
         }
         if let Some((fd, side)) = waiter.place {
             self.release(fd, side, id);
@@ -310,7 +284,7 @@ impl State {
                 self.wake(next, given.map_or(Outcome::Woken, Outcome::Leftover));
                 continue;
             }
-            let op = self.proactor.submit(op, next.token());
+            let op = self.engine.proactor.submit(op, next.token());
             if let Some(waiter) = self.waiters.get_mut(next) {
                 waiter.op = Some(op);
             }
@@ -324,7 +298,7 @@ impl State {
         match self.waiters.get_mut(id) {
             Some(waiter) if waiter.outcome.is_none() => {
                 waiter.outcome = Some(outcome);
-                self.turn.push(Runnable::Resume(id));
+                self.engine.turn.push(Runnable::Resume(id));
                 true
             }
             _ => false,
@@ -356,7 +330,7 @@ impl State {
                 let won = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
                 if !had_outcome {
                     if won {
-                        self.turn.push(Runnable::Resume(id));
+                        self.engine.turn.push(Runnable::Resume(id));
                     } else {
                         self.wake(id, outcome());
                     }
@@ -367,7 +341,7 @@ impl State {
             }
         }
         self.leftovers.remove(&fd);
-        self.proactor.forget_fd(fd);
+        self.engine.proactor.forget_fd(fd);
     }
 
     /// Whether bytes that a killed receive had taken wait for the next one.
@@ -409,7 +383,7 @@ impl State {
     pub fn unwatch(&mut self, token: u64) {
         let Some(mut waiter) = self.waiters.remove(WaiterId::from_token(token)) else { return };
         if let Some(op) = waiter.op.take() {
-            self.proactor.cancel(op);
+            self.engine.proactor.cancel(op);
         }
         if let Some((fd, _)) = waiter.place {
             self.descriptor(fd).listeners.retain(|id| id.token() != token);
@@ -422,10 +396,10 @@ impl State {
         let Some(waiter) = self.waiters.get(id) else { return };
         let (None, Some((fd, side))) = (waiter.op, waiter.place) else { return };
         if side == Side::Read && self.has_leftover(fd) {
-            self.turn.push(Runnable::Notify(id));
+            self.engine.turn.push(Runnable::Notify(id));
             return;
         }
-        let op = self.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token());
+        let op = self.engine.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token());
         self.waiters[id].op = Some(op);
     }
 

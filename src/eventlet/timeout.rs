@@ -13,7 +13,7 @@ use pyo3::types::{PyBool, PyString, PyType};
 use super::core::Core;
 use super::method::{self, Arguments, Method, attribute};
 use super::timer::Timer;
-use super::{current, greenlet};
+use super::{current, greenlet, tasks};
 
 struct Eventlets {
     class: Py<PyType>,
@@ -81,8 +81,15 @@ fn schedule<'py>(
     }
     let is_own = exception.is_none() || exception.is_instance_of::<PyBool>();
     let thrown = if is_own { timeout } else { exception };
-    let target = greenlet::current(core.py())?;
-    let timer = Timer::throw(seconds.extract()?, target.unbind(), thrown.clone().unbind());
+    let (py, seconds) = (core.py(), seconds.extract()?);
+    let timer = match (tasks::current(core)?, tasks::expire(py)) {
+        // A greenlet is no address for a task: it may run in another one when the time is up.
+        (Some(task), Some(expire)) => {
+            let args = (timeout, task, thrown).into_pyobject(py)?;
+            Timer::call(seconds, expire.clone().unbind(), args.unbind(), None, None)
+        }
+        _ => Timer::throw(seconds, greenlet::current(py)?.unbind(), thrown.clone().unbind()),
+    };
     Core::schedule(core, timer).map(Some)
 }
 
@@ -148,6 +155,19 @@ fn cancel(timeout: &Bound<'_, PyAny>) -> PyResult<()> {
     set_timer(timeout, timer.py().None())
 }
 
+/// Gives an exception that passed for a CancelledError in a task its own class back (`uringhub._timeouts`);
+/// true if it was one.
+fn undisguise(exception: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = exception.py();
+    if exception.is_none() || is_exact(exception) {
+        return Ok(false);
+    }
+    match exception.get_type().getattr_opt(intern!(py, "_uringhub_undisguised"))? {
+        Some(class) => exception.setattr(intern!(py, "__class__"), class).map(|()| true),
+        None => Ok(false),
+    }
+}
+
 struct Cancel;
 
 impl Method for Cancel {
@@ -156,6 +176,9 @@ impl Method for Cancel {
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         arguments.check(&[])?;
         cancel(timeout)?;
+        if timeout.py().version_info() >= (3, 11) {
+            undisguise(timeout)?;
+        }
         Ok(timeout.py().None().into_bound(timeout.py()))
     }
 }
@@ -183,6 +206,7 @@ impl Method for Exit {
         let py = timeout.py();
         arguments.check(&["typ", "value", "tb"])?;
         let value = arguments.require(1, "value")?;
+        let was_disguised = undisguise(&value)?;
         if is_exact(timeout) {
             cancel(timeout)?;
         } else {
@@ -190,6 +214,10 @@ impl Method for Exit {
         }
         if value.is(timeout) && attribute(timeout, intern!(py, "exception"))?.is(PyBool::new(py, false)) {
             return Ok(PyBool::new(py, true).to_owned().into_any());
+        }
+        if was_disguised && py.version_info() < (3, 11) {
+            // Python 3.10 keeps the class of an exception in flight beside it: raised anew, it has the right one.
+            return Err(PyErr::from_value(value));
         }
         Ok(py.None().into_bound(py))
     }

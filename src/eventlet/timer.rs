@@ -116,7 +116,7 @@ impl Timer {
         let taken = self.take();
         if let (Some(core), Some(key)) = (&taken.core, taken.key) {
             // Taken out of the store first: dropping what it held may run any code.
-            let entry = core.get().with_state(|state| state.turn.cancel(key));
+            let entry = core.get().with_state(|state| state.engine.turn.cancel(key));
             drop(entry);
         }
     }
@@ -176,7 +176,7 @@ impl Timer {
             Some((inner.core.take()?, inner.key.take()?))
         });
         if let Some((core, key)) = key {
-            drop(core.get().with_state(|state| state.turn.cancel(key)));
+            drop(core.get().with_state(|state| state.engine.turn.cancel(key)));
         }
         self.fire(py)
     }

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use super::core::{Core, deadline_ns};
 use super::held::Held;
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
-use super::{greenlet, hooks};
+use super::{greenlet, hooks, tasks};
 use crate::proactor::Op;
 
 /// Where the green thread that leaves goes to.
@@ -24,6 +24,8 @@ enum Next {
     /// Its own wake-up is next: no switch at all.
     Myself,
     Another(Py<PyAny>),
+    /// A handle is next, which a runner takes.
+    Handles,
     Hub,
 }
 
@@ -31,14 +33,17 @@ impl State {
     /// Takes the next runnable if it resumes a suspended green thread; leaves anything else to the hub.
     fn hand_off(&mut self, py: Python<'_>, me: *mut pyo3::ffi::PyObject) -> Next {
         loop {
-            let Some(Runnable::Resume(id)) = self.turn.peek() else { return Next::Hub };
-            let id = *id;
+            let id = match self.engine.turn.peek() {
+                Some(Runnable::Resume(id)) => *id,
+                Some(runnable) if runnable.is_of_loop() => return Next::Handles,
+                _ => return Next::Hub,
+            };
             let waiter = self.waiters.get(id);
             if waiter.is_some_and(|waiter| !hooks::is_plain(waiter.who.bind(py))) {
                 // Its own `switch` method is Python code, for the hub to call.
                 return Next::Hub;
             }
-            self.turn.next();
+            self.engine.turn.next();
             let Some(who) = self.resume(py, id) else { continue };
             return if who.as_ptr() == me { Next::Myself } else { Next::Another(who) };
         }
@@ -103,10 +108,21 @@ fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// Switches to who is next; returns what the switch back passes.
 pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    match next(core, me)? {
-        Some(other) => greenlet::switch(&other, None, None),
-        None => Ok(core.py().None().into_bound(core.py())),
+    let task = tasks::leave(core, me)?;
+    let switched = match next(core, me) {
+        Ok(Some(other)) => greenlet::switch(&other, None, None),
+        Ok(None) => Ok(core.py().None().into_bound(core.py())),
+        Err(error) => Err(error),
+    };
+    if let Some(task) = task {
+        tasks::enter(core, task)?;
     }
+    switched
+}
+
+/// Makes the hub's greenlet the parent of one that is about to leave.
+pub fn adopt_by_hub(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<()> {
+    adopt(me, &hub_greenlet(core)?)
 }
 
 /// The greenlet to leave to; None if the caller's own wake-up is next.
@@ -129,6 +145,10 @@ fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option
     match next {
         Next::Myself => Ok(None),
         Next::Another(other) => Ok(Some(other.into_bound(py))),
+        Next::Handles => match super::runner::waiting(core)? {
+            Some(runner) => Ok(Some(runner).filter(|runner| !runner.is(me))),
+            None => hub_greenlet(core).map(Some),
+        },
         Next::Hub => hub_greenlet(core).map(Some),
     }
 }
@@ -154,10 +174,10 @@ fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiti
     let state = &mut local.state;
     let id = state.waiters.insert(plain(&me));
     if seconds > 0.0 {
-        let timer = state.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
+        let timer = state.engine.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
         state.waiters[id].timer = Some(timer);
     } else {
-        state.turn.push(Runnable::Resume(id));
+        state.engine.turn.push(Runnable::Resume(id));
     }
     Ok(Some(Waiting { me, id }))
 }
@@ -313,7 +333,7 @@ fn place(
         id
     };
     if let Some(timeout_s) = timeout_s {
-        let timer = state.turn.push_at(deadline_ns(timeout_s), Runnable::Expire(id));
+        let timer = state.engine.turn.push_at(deadline_ns(timeout_s), Runnable::Expire(id));
         state.waiters[id].timer = Some(timer);
     }
     Ok(id)

@@ -45,17 +45,6 @@ impl<R> Turn<R> {
         self.ready.push_back(runnable);
     }
 
-    /// Puts a runnable before all others, in the batch under way or the next one.
-    ///
-    /// For a guest that must run before what it was made ready by; whoever pushes itself again from there
-    /// starves the rest.
-    pub fn push_first(&mut self, runnable: R) {
-        self.ready.push_front(runnable);
-        if self.batch > 0 {
-            self.batch += 1;
-        }
-    }
-
     /// Adds a runnable that becomes ready at `deadline_ns`.
     pub fn push_at(&mut self, deadline_ns: u64, runnable: R) -> TimerKey {
         self.timers.add(deadline_ns, runnable)
@@ -78,6 +67,19 @@ impl<R> Turn<R> {
         self.turns += 1;
         self.batch = self.ready.len();
         self.batch
+    }
+
+    /// Moves what `goes_first` picks in front of the first of the batch that `waits`; all else keeps its order.
+    pub fn hoist(&mut self, goes_first: impl Fn(&R) -> bool, waits: impl Fn(&R) -> bool) {
+        let Some(place) = self.ready.iter().take(self.batch).position(waits) else { return };
+        if !self.ready.iter().take(self.batch).skip(place).any(&goes_first) {
+            return;
+        }
+        let next_batch = self.ready.split_off(self.batch);
+        let (first, rest): (Vec<R>, Vec<R>) = self.ready.drain(place..).partition(goes_first);
+        self.ready.extend(first);
+        self.ready.extend(rest);
+        self.ready.extend(next_batch);
     }
 
     /// The next runnable of the batch.
@@ -163,6 +165,19 @@ mod tests {
         assert_eq!(turn.next(), None);
         assert_eq!(turn.begin(), 1);
         assert_eq!(turn.next(), Some("second"));
+    }
+
+    #[test]
+    fn hoisted_runnables_keep_their_order_and_stay_in_their_batch() {
+        let mut turn = Turn::default();
+        for runnable in ["resume", "start", "handle 1", "resume 2", "handle 2"] {
+            turn.push(runnable);
+        }
+        turn.begin();
+        turn.push("handle 3");
+        turn.hoist(|runnable| runnable.starts_with("handle"), |runnable| *runnable == "start");
+        let batch: Vec<_> = std::iter::from_fn(|| turn.next()).collect();
+        assert_eq!(batch, ["resume", "handle 1", "handle 2", "start", "resume 2"]);
     }
 
     #[test]

@@ -19,8 +19,8 @@ FUNCTION_LINES_MAX = 70
 LAYERS = {
     "src/proactor": ("pyo3", "crate::turn", "crate::eventlet", "crate::asyncio", "crate::python"),
     "src/turn": ("pyo3", "crate::eventlet", "crate::asyncio", "crate::python"),
-    # The asyncio face works where neither Eventlet nor greenlet is installed, and the other way round.
-    "src/eventlet": ("crate::asyncio::",),
+    # The asyncio face works where neither Eventlet nor greenlet is installed. The hub hosts its loop, not the
+    # other way round.
     "src/asyncio": ("crate::eventlet::", "greenlet"),
     # evtop shares the layout of the telemetry page with the hub, and nothing else.
     "tui/src": ("pyo3", "uringhub::"),
