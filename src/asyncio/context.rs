@@ -55,7 +55,14 @@ pub fn with<'py, T>(context: &Bound<'py, PyAny>, call: impl FnOnce() -> PyResult
 pub fn call<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached; both are alive, args is a tuple; a new reference, or null with an exception.
     unsafe {
-        let result = ffi::PyObject_Call(callable.as_ptr(), args.as_ptr(), std::ptr::null_mut());
+        let count = ffi::PyTuple_GET_SIZE(args.as_ptr());
+        let result = if count == 0 {
+            ffi::PyObject_CallNoArgs(callable.as_ptr())
+        } else {
+            // The tuple's own array, which it keeps alive and nobody changes.
+            let values = (&raw const (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
+            ffi::PyObject_Vectorcall(callable.as_ptr(), values, count as usize, std::ptr::null_mut())
+        };
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }

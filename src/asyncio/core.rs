@@ -66,7 +66,9 @@ impl LoopCore {
 
     /// Drops what the engine could not drop while it was borrowed.
     pub fn bury(&self) {
-        let dead = self.with_engine(|engine| std::mem::take(&mut engine.graveyard));
+        let dead = self.with_engine(|engine| {
+            (!engine.graveyard.is_empty()).then(|| std::mem::take(&mut engine.graveyard))
+        });
         drop(dead);
     }
 

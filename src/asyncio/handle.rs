@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::ffi;
@@ -14,6 +15,7 @@ use slotmap::{Key, KeyData};
 use super::context;
 use super::core::LoopCore;
 use super::slots::{self, Slot};
+use super::spare;
 use crate::turn::TimerKey;
 
 /// What is known of the handle classes.
@@ -24,6 +26,8 @@ pub struct Handles {
     stock: Py<PyType>,
     stock_timer: Py<PyType>,
     stock_run: Py<PyAny>,
+    /// The version of `asyncio.Handle` at which its `_run` was seen to be its own.
+    unwatched: AtomicU32,
     /// `report(handle, exception)`.
     report: Py<PyAny>,
     callback: Slot,
@@ -59,6 +63,7 @@ pub fn set_handle_classes(
     let stock_timer = timer.getattr("__base__")?.cast_into::<PyType>()?;
     let handles = Handles {
         stock_run: stock.getattr("_run")?.unbind(),
+        unwatched: AtomicU32::new(0),
         stock: stock.clone().unbind(),
         stock_timer: stock_timer.clone().unbind(),
         plain: plain.clone().unbind(),
@@ -75,6 +80,18 @@ pub fn set_handle_classes(
         scheduled: Slot::find(&stock_timer, "_scheduled")?,
         key: Slot::find(timer, "_key")?,
     };
+    let mut slots = vec![
+        handles.callback,
+        handles.args,
+        handles.cancelled,
+        handles.the_loop,
+        handles.source_traceback,
+        handles.repr,
+        handles.context,
+    ];
+    spare::keep(plain, slots.clone())?;
+    slots.extend([handles.when, handles.scheduled, handles.key]);
+    spare::keep(timer, slots)?;
     // SAFETY: both functions take `self` of a class that has the slots looked up above.
     unsafe {
         plain.setattr("cancel", slots::method(plain, &CANCEL)?)?;
@@ -145,7 +162,7 @@ impl Handles {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let handle = slots::allocate(self.plain.bind(the_loop.py()))?;
+        let handle = spare::make(self.plain.bind(the_loop.py()))?;
         self.fill(&handle, the_loop, callback, args, context)?;
         Ok(handle)
     }
@@ -161,7 +178,7 @@ impl Handles {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = the_loop.py();
-        let handle = slots::allocate(self.timer.bind(py))?;
+        let handle = spare::make(self.timer.bind(py))?;
         self.fill(&handle, the_loop, callback, args, context)?;
         // SAFETY: `handle` is an instance of the timer class.
         unsafe {
@@ -274,7 +291,42 @@ impl Handles {
     /// Whether somebody has replaced `asyncio.Handle._run` to watch the callbacks.
     #[inline]
     pub fn is_monitored(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(!self.stock.bind(py).getattr(intern!(py, "_run"))?.is(&self.stock_run))
+        let version = slots::version(self.stock.bind(py));
+        if version != 0 && version == self.unwatched.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let monitored = !self.stock.bind(py).getattr(intern!(py, "_run"))?.is(&self.stock_run);
+        // The look-up has given the class a version if it had none.
+        let seen = if monitored { 0 } else { slots::version(self.stock.bind(py)) };
+        self.unwatched.store(seen, Ordering::Relaxed);
+        Ok(monitored)
+    }
+
+    /// Runs a handle whose turn has come, unless it was cancelled.
+    #[inline]
+    pub fn step(
+        &self,
+        the_loop: &Bound<'_, LoopCore>,
+        handle: &Bound<'_, PyAny>,
+        monitored: bool,
+    ) -> PyResult<()> {
+        let plain = slots::is_exactly(handle, &self.plain);
+        if !plain {
+            self.unschedule(handle);
+        }
+        let cancelled = if plain || slots::is_exactly(handle, &self.timer) {
+            // SAFETY: a known class.
+            unsafe { !self.cancelled.is(handle, ffi::Py_False()) }
+        } else {
+            self.is_cancelled(handle)?
+        };
+        if cancelled {
+            Ok(())
+        } else if the_loop.get().debug() {
+            LoopCore::run_in_debug(the_loop, handle)
+        } else {
+            self.run(handle, monitored)
+        }
     }
 
     /// Calls a handle's callback in its context, as `Handle._run` does; an exception goes to the loop's

@@ -26,6 +26,7 @@ mod schedule;
 mod slots;
 mod sock;
 mod soon;
+mod spare;
 mod stream;
 mod transport;
 mod watch;

@@ -47,17 +47,7 @@ pub fn step(
 ) -> PyResult<()> {
     let py = core.py();
     match runnable {
-        Runnable::Handle(handle) => {
-            let handle = handle.into_bound(py);
-            handles.unschedule(&handle);
-            if handles.is_cancelled(&handle)? {
-                Ok(())
-            } else if core.get().debug() {
-                LoopCore::run_in_debug(core, &handle)
-            } else {
-                handles.run(&handle, monitored)
-            }
-        }
+        Runnable::Handle(handle) => handles.step(core, &handle.into_bound(py), monitored),
         Runnable::Ready(id) => {
             enum Kind {
                 Watch,
@@ -85,7 +75,11 @@ pub fn step(
 fn take(core: &Bound<'_, LoopCore>) -> PyResult<()> {
     let py = core.py();
     let mut engine = core.get().engine()?.borrow_mut();
-    let timeout = if core.get().stopping() { Some(Duration::ZERO) } else { engine.turn.timeout(now_ns()) };
+    let timeout = if core.get().stopping() || engine.turn.has_ready() {
+        Some(Duration::ZERO)
+    } else {
+        engine.turn.timeout(now_ns())
+    };
     let proactor = &mut engine.proactor;
     let waited = if timeout == Some(Duration::ZERO) {
         proactor.wait(timeout)

@@ -66,11 +66,31 @@ impl Slot {
         }
     }
 
+    /// Empties the slot of an object that is being freed.
+    ///
+    /// # Safety
+    /// As for `get`, and attached.
+    #[inline]
+    pub unsafe fn clear(self, object: *mut ffi::PyObject) {
+        // SAFETY: as for `set`; the slot is empty before code can run that looks at it.
+        unsafe { ffi::Py_XDECREF(std::mem::replace(&mut *self.address(object), std::ptr::null_mut())) };
+    }
+
     #[inline]
     unsafe fn address(self, object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
         // SAFETY: the offset lies within the instance by the caller's promise.
         unsafe { object.cast::<u8>().add(self.0).cast() }
     }
+}
+
+/// How large an instance is that has these slots, and room for weak references where the class says so.
+///
+/// # Safety
+/// `class` is a ready type.
+pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> usize {
+    // SAFETY: by the caller's promise. Since 3.12 weak references may be kept before the object.
+    let has_list = unsafe { (*class).tp_weaklistoffset } > 0;
+    size_of::<ffi::PyObject>() + (slots.len() + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
 }
 
 /// An instance with all slots empty; `__init__` does not run.
@@ -84,6 +104,13 @@ pub fn allocate<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> 
         let Some(alloc) = (*class).tp_alloc else { return Err(PyMemoryError::new_err(())) };
         Bound::from_owned_ptr_or_err(py, alloc(class, 0))
     }
+}
+
+/// A number that changes with every change of the class; 0 while CPython has none for it.
+#[inline]
+pub fn version(class: &Bound<'_, PyType>) -> u32 {
+    // SAFETY: a live type object; the field is read with the GIL held, under which it is written.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag }
 }
 
 /// Whether the object's class is exactly this one.

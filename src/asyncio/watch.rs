@@ -93,14 +93,7 @@ pub fn run(core: &Bound<'_, LoopCore>, id: SinkId, monitored: bool) -> PyResult<
         Some(Sink::Watch(watch)) if watch.op.is_none() => watch.handle.clone_ref(py).into_bound(py),
         _ => return Ok(()),
     };
-    let handles = handles(py)?;
-    let result = if handles.is_cancelled(&handle)? {
-        Ok(())
-    } else if core.get().debug() {
-        LoopCore::run_in_debug(core, &handle)
-    } else {
-        handles.run(&handle, monitored)
-    };
+    let result = handles(py)?.step(core, &handle, monitored);
     // Level-triggered: what the callback left unread makes the next poll complete at once.
     core.get().with_engine(|engine| engine.rearm(id));
     result

@@ -35,6 +35,7 @@ UNSAFE = (
     "src/asyncio/method.rs",
     "src/asyncio/slots.rs",
     "src/asyncio/soon.rs",
+    "src/asyncio/spare.rs",
     "src/asyncio/transport.rs",
     "src/proactor/address.rs",
     "src/proactor/buffers.rs",
