@@ -102,7 +102,7 @@ pub fn trampoline<'py>(
     let side = if write { Side::Write } else { Side::Read };
     loop {
         let waiting = wait::begin(&core, number, side, Request::Poll, timeout_s)?;
-        waiting.park(&core)?;
+        waiting.park(&core).map_err(|raised| raised.fetch(py))?;
         if polled(&core, waiting, timeout_exc, mark_as_closed)? {
             return number.into_pyobject(py).map_err(Into::into).map(Bound::into_any);
         }

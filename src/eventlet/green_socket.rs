@@ -7,11 +7,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
 
+use super::core::Core;
 use super::current;
 use super::green::original;
 use super::held;
 use super::method::{self, Arguments, Method};
-use super::socket::{self, Socket};
+use super::raised::{Raised, raise};
+use super::socket::{self, Descriptor, Socket};
 
 /// Replaces the methods of eventlet's socket class; returns the ones it had, by name.
 #[pyfunction]
@@ -33,31 +35,78 @@ fn int_or_zero(value: Option<Bound<'_, PyAny>>) -> PyResult<i32> {
     value.map_or(Ok(0), |value| value.extract())
 }
 
+/// What a method has to do once its arguments are known.
+enum Begun<'py, T> {
+    Done(Bound<'py, PyAny>),
+    Native(Bound<'py, Core>, Descriptor, T),
+    Eventlet,
+}
+
 struct Recv;
 
 impl Method for Recv {
     const NAME: &'static CStr = c"recv";
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        Self::run(green, arguments).map_err(|raised| raised.fetch(green.py()))
+    }
+
+    fn run<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        match Self::begin(green, &arguments)? {
+            Begun::Done(bytes) => return Ok(bytes),
+            Begun::Native(core, descriptor, limit) => {
+                if let Some(bytes) = Socket::new(green, &core, descriptor).recv(limit)? {
+                    return Ok(bytes.into_any());
+                }
+            }
+            Begun::Eventlet => {}
+        }
+        Self::eventlets(green, &arguments)
+    }
+}
+
+impl Recv {
+    #[inline(never)]
+    fn begin<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Begun<'py, usize>, Raised> {
+        raise(green.py(), Self::try_begin(green, arguments))
+    }
+
+    fn try_begin<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> PyResult<Begun<'py, usize>> {
         let py = green.py();
         arguments.check(&["bufsize", "flags"])?;
         let bufsize = arguments.require(0, "bufsize")?;
         let flags = int_or_zero(arguments.get(1, "flags")?)?;
         // A size that is no positive number is for eventlet's own code to refuse.
-        if let Some(core) = current::get(py)
-            && let Ok(limit @ 1..) = bufsize.extract::<usize>()
-        {
-            if let Some(bytes) = socket::leftover(green, &core, limit, flags)? {
-                return Ok(PyBytes::new(py, &bytes).into_any());
-            }
-            if flags == 0
-                && let Some(socket) = Socket::open(green, &core)?
-                && let Some(bytes) = socket.recv(limit)?
-            {
-                return Ok(bytes.into_any());
-            }
+        let Some(core) = current::get(py) else { return Ok(Begun::Eventlet) };
+        let Ok(limit @ 1..) = bufsize.extract::<usize>() else { return Ok(Begun::Eventlet) };
+        if let Some(bytes) = socket::leftover(green, &core, limit, flags)? {
+            return Ok(Begun::Done(PyBytes::new(py, &bytes).into_any()));
         }
-        original(py, intern!(py, "recv"))?.call1((green, bufsize, flags))
+        let descriptor = if flags == 0 { Descriptor::of(green, &core)? } else { None };
+        Ok(descriptor.map_or(Begun::Eventlet, |descriptor| Begun::Native(core, descriptor, limit)))
+    }
+
+    #[inline(never)]
+    fn eventlets<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let py = green.py();
+        let call = || {
+            let bufsize = arguments.require(0, "bufsize")?;
+            let flags = int_or_zero(arguments.get(1, "flags")?)?;
+            original(py, intern!(py, "recv"))?.call1((green, bufsize, flags))
+        };
+        raise(py, call())
     }
 }
 
@@ -79,8 +128,8 @@ impl Method for RecvInto {
                 return Ok(held::copy_into(py, &target, limit, &bytes)?.into_pyobject(py)?.into_any());
             }
             if flags == 0
-                && let Some(socket) = Socket::open(green, &core)?
-                && let Some(count) = socket.recv_into(&target, limit)?
+                && let Some(descriptor) = Descriptor::of(green, &core)?
+                && let Some(count) = Socket::new(green, &core, descriptor).recv_into(&target, limit)?
             {
                 return Ok(count.into_pyobject(py)?.into_any());
             }
@@ -151,8 +200,8 @@ impl Method for Send {
         let data = arguments.require(0, "data")?;
         let flags = int_or_zero(arguments.get(1, "flags")?)?;
         if let Some(core) = current::get(py)
-            && let Some(socket) = Socket::open(green, &core)?
-            && let Some(count) = socket.send(&data, flags)?
+            && let Some(descriptor) = Descriptor::of(green, &core)?
+            && let Some(count) = Socket::new(green, &core, descriptor).send(&data, flags)?
         {
             return Ok(count.into_pyobject(py)?.into_any());
         }
@@ -171,9 +220,9 @@ impl Method for SendAll {
         let data = arguments.require(0, "data")?;
         let flags = int_or_zero(arguments.get(1, "flags")?)?;
         if let Some(core) = current::get(py)
-            && let Some(socket) = Socket::open(green, &core)?
+            && let Some(descriptor) = Descriptor::of(green, &core)?
         {
-            socket.sendall(&data, flags)?;
+            Socket::new(green, &core, descriptor).sendall(&data, flags)?;
             return Ok(py.None().into_bound(py));
         }
         original(py, intern!(py, "sendall"))?.call1((green, data, flags))

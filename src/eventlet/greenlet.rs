@@ -15,6 +15,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::raised::Raised;
+
 const CAPSULE: &CStr = c"greenlet._C_API";
 
 // Slots of the capsule's table, `greenlet.h` (unchanged since greenlet 1.0; the last three since 2.0).
@@ -166,6 +168,18 @@ pub fn switch<'py>(
     // SAFETY: the three objects are alive in the caller's frame until this returns in that same frame;
     // greenlet checks the type of the target and takes references of its own.
     unsafe { Bound::from_owned_ptr_or_err(py, (api(py).switch)(target.as_ptr(), args, kwargs)) }
+}
+
+/// `target.switch()` of a suspended greenlet, for a frame that is to stay small.
+#[inline]
+pub fn resume<'py>(target: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
+    let none = std::ptr::null_mut();
+    // SAFETY: as for `switch`; null stands for no arguments, and the result is a new reference or null with
+    // an exception set.
+    unsafe {
+        Bound::from_owned_ptr_or_opt(target.py(), (api(target.py()).switch)(target.as_ptr(), none, none))
+    }
+    .ok_or(Raised)
 }
 
 /// `target.throw(exception)`, with an exception instance or class.

@@ -9,6 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use super::raised::{Raised, raise};
+
 /// The arguments of one call: positional ones, then those given by keyword.
 pub struct Arguments<'a, 'py> {
     py: Python<'py>,
@@ -70,6 +72,15 @@ pub trait Method {
 
     /// The call: the instance it is called on, and the arguments.
     fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>>;
+
+    /// The call as CPython makes it. A method that waits in it has one of its own, to keep its frame small.
+    #[inline]
+    fn run<'py>(
+        this: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        raise(this.py(), Self::call(this, arguments))
+    }
 }
 
 /// Calls a method from CPython: the one place where its vectorcall convention is unpacked.
@@ -101,20 +112,20 @@ unsafe extern "C" fn enter<M: Method>(
             unsafe { std::slice::from_raw_parts(values, total) }
         };
         let arguments = Arguments { py, values, positional, keywords: keywords.as_ref() };
-        let result = catch_unwind(AssertUnwindSafe(|| M::call(&this, arguments)));
-        match result {
+        match catch_unwind(AssertUnwindSafe(|| M::run(&this, arguments))) {
             Ok(Ok(value)) => value.into_ptr(),
-            Ok(Err(error)) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-            Err(_) => {
-                // A panic must not cross into C, where it would abort the process.
-                PySystemError::new_err("uringhub panicked; see stderr, and please report it").restore(py);
-                std::ptr::null_mut()
-            }
+            Ok(Err(Raised)) => std::ptr::null_mut(),
+            Err(_) => panicked(py),
         }
     })
+}
+
+/// A panic must not cross into C, where it would abort the process.
+#[cold]
+#[inline(never)]
+fn panicked(py: Python<'_>) -> *mut ffi::PyObject {
+    PySystemError::new_err("uringhub panicked; see stderr, and please report it").restore(py);
+    std::ptr::null_mut()
 }
 
 /// Makes a method of a class: unlike a builtin function it binds to the instance, at no cost.

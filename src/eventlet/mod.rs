@@ -22,6 +22,7 @@ mod method;
 mod parked;
 mod primitives;
 mod queue;
+mod raised;
 mod run;
 mod runner;
 mod semaphore;

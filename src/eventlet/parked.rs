@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::core::{Core, deadline_ns};
+use super::raised::Raised;
 use super::state::{Outcome, Runnable, WaiterId};
 use super::{greenlet, wait};
 
@@ -102,9 +103,10 @@ fn get_up<'py>(
     core: &Bound<'py, Core>,
     me: &Bound<'py, PyAny>,
     id: WaiterId,
-    left: PyResult<Bound<'py, PyAny>>,
+    left: Result<Bound<'py, PyAny>, Raised>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = core.py();
+    let left = left.map_err(|raised| raised.fetch(py));
     let parked = PARKED.with_borrow_mut(|table| table.remove(&(me.as_ptr() as usize)));
     core.get().with_state(|state| state.finish(id));
     core.get().bury();

@@ -19,6 +19,7 @@ use pyo3::types::PyBytes;
 
 use super::core::Core;
 use super::held::{self, Held};
+use super::raised::{Raised, raise};
 use super::state::{Kind, Outcome, Side};
 use super::sys::{self, os_error};
 use super::wait::{self, Request, Waiting};
@@ -28,13 +29,19 @@ use crate::proactor::{Completion, Errno, Payload, StableBytes};
 /// A receive of more than this is worth a second, direct call when the socket holds more.
 const POOLED_LEN: usize = 4096;
 
+/// The file of a GreenSocket when a call began.
+#[derive(Clone, Copy)]
+pub struct Descriptor {
+    fd: RawFd,
+    /// After a wait the number may be another file's.
+    generation: u32,
+}
+
 /// A GreenSocket during one call.
 pub struct Socket<'a, 'py> {
     green: &'a Bound<'py, PyAny>,
     core: &'a Bound<'py, Core>,
-    fd: RawFd,
-    /// Of the descriptor number when the call began: after a wait the number may be another file's.
-    generation: u32,
+    descriptor: Descriptor,
 }
 
 /// What one step of an operation came to.
@@ -46,10 +53,10 @@ enum Step<'py, T> {
     Eventlet,
 }
 
-impl<'a, 'py> Socket<'a, 'py> {
+impl Descriptor {
     /// None where eventlet's own code must run: non-blocking, closed, or no stream.
     #[inline(never)]
-    pub fn open(green: &'a Bound<'py, PyAny>, core: &'a Bound<'py, Core>) -> PyResult<Option<Self>> {
+    pub fn of(green: &Bound<'_, PyAny>, core: &Bound<'_, Core>) -> PyResult<Option<Self>> {
         let py = green.py();
         if method::attribute(green, intern!(py, "act_non_blocking"))?.is_truthy()? {
             return Ok(None);
@@ -64,13 +71,20 @@ impl<'a, 'py> Socket<'a, 'py> {
             descriptor.kind = if sys::is_stream(fd) { Kind::Stream } else { Kind::Other };
         }
         let generation = descriptor.generation;
-        Ok((descriptor.kind == Kind::Stream).then_some(Self { green, core, fd, generation }))
+        Ok((descriptor.kind == Kind::Stream).then_some(Self { fd, generation }))
+    }
+}
+
+impl<'a, 'py> Socket<'a, 'py> {
+    /// A call on the socket whose descriptor that is.
+    pub fn new(green: &'a Bound<'py, PyAny>, core: &'a Bound<'py, Core>, descriptor: Descriptor) -> Self {
+        Self { green, core, descriptor }
     }
 
     /// Whether the number still names the file that it named when the call began.
     fn is_same_file(&self) -> PyResult<bool> {
         let mut local = self.core.get().local()?.borrow_mut();
-        Ok(local.state.descriptor(self.fd).generation == self.generation)
+        Ok(local.state.descriptor(self.descriptor.fd).generation == self.descriptor.generation)
     }
 
     fn timeout_s(&self) -> PyResult<Option<f64>> {
@@ -91,11 +105,11 @@ impl<'a, 'py> Socket<'a, 'py> {
         if wait::in_mainloop(self.core)? {
             return Ok(Step::Eventlet);
         }
-        wait::begin(self.core, self.fd, side, request, self.timeout_s()?).map(Step::Wait)
+        wait::begin(self.core, self.descriptor.fd, side, request, self.timeout_s()?).map(Step::Wait)
     }
 
     fn note(&self, has_more: bool) -> PyResult<()> {
-        self.core.get().local()?.borrow_mut().state.descriptor(self.fd).has_more = has_more;
+        self.core.get().local()?.borrow_mut().state.descriptor(self.descriptor.fd).has_more = has_more;
         Ok(())
     }
 
@@ -117,7 +131,7 @@ impl<'a, 'py> Socket<'a, 'py> {
         let (bytes, has_more) = {
             let mut local = self.core.get().local()?.borrow_mut();
             let state = &mut local.state;
-            (state.take_leftover(self.fd, limit), state.descriptor(self.fd).has_more)
+            (state.take_leftover(self.descriptor.fd, limit), state.descriptor(self.descriptor.fd).has_more)
         };
         if let Some(bytes) = bytes {
             return leftover(&bytes).map(Step::Done);
@@ -163,7 +177,8 @@ impl<'a, 'py> Socket<'a, 'py> {
     // recv -------------------------------------------------------------------------------------------------
 
     /// `GreenSocket.recv` of at most `limit` bytes; None where eventlet's own code must run.
-    pub fn recv(&self, limit: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    #[inline]
+    pub fn recv(&self, limit: usize) -> Result<Option<Bound<'py, PyBytes>>, Raised> {
         loop {
             let waiting = match self.recv_now(limit)? {
                 Step::Done(bytes) => return Ok(Some(bytes)),
@@ -181,24 +196,33 @@ impl<'a, 'py> Socket<'a, 'py> {
     }
 
     #[inline(never)]
-    fn recv_now(&self, limit: usize) -> PyResult<Step<'py, Bound<'py, PyBytes>>> {
+    fn recv_now(&self, limit: usize) -> Result<Step<'py, Bound<'py, PyBytes>>, Raised> {
         let py = self.green.py();
-        self.look(
+        let step = self.look(
             limit,
             |bytes| Ok(PyBytes::new(py, bytes)),
             || {
-                let received = sys::bytes_from(py, limit, |room| sys::recv_now(self.fd, room))?;
+                let received = sys::bytes_from(py, limit, |room| sys::recv_now(self.descriptor.fd, room))?;
                 Ok(received.map(|bytes| {
                     let count = bytes.as_bytes().len();
                     (bytes, count)
                 }))
             },
             || PyBytes::new(py, b""),
-        )
+        );
+        raise(py, step)
     }
 
     #[inline(never)]
-    fn recv_done(&self, waiting: Waiting<'py>, limit: usize) -> PyResult<Step<'py, Bound<'py, PyBytes>>> {
+    fn recv_done(
+        &self,
+        waiting: Waiting<'py>,
+        limit: usize,
+    ) -> Result<Step<'py, Bound<'py, PyBytes>>, Raised> {
+        raise(self.green.py(), self.received(waiting, limit))
+    }
+
+    fn received(&self, waiting: Waiting<'py>, limit: usize) -> PyResult<Step<'py, Bound<'py, PyBytes>>> {
         let received = match self.completed(waiting)? {
             Step::Done(received) => received,
             Step::Eventlet => return Ok(Step::Eventlet),
@@ -222,7 +246,7 @@ impl<'a, 'py> Socket<'a, 'py> {
             let rest = &mut room[first.len()..];
             let wanted = rest.len();
             // An error shows again at the next receive; the bytes at hand come first.
-            let got = sys::recv_now(self.fd, rest).unwrap_or(0);
+            let got = sys::recv_now(self.descriptor.fd, rest).unwrap_or(0);
             more = got == wanted;
             Ok(first.len() + got)
         })?;
@@ -241,7 +265,7 @@ impl<'a, 'py> Socket<'a, 'py> {
                 Step::Eventlet => return Ok(None),
                 Step::Wait(waiting) => waiting,
             };
-            waiting.park(self.core)?;
+            waiting.park(self.core).map_err(|raised| raised.fetch(self.green.py()))?;
             match self.recv_into_done(waiting, target, limit)? {
                 Step::Done(count) => return Ok(Some(count)),
                 Step::Again | Step::Wait(_) => {}
@@ -257,7 +281,8 @@ impl<'a, 'py> Socket<'a, 'py> {
             limit,
             |bytes| held::copy_into(py, target, limit, bytes),
             || {
-                let received = held::with_target(py, target, limit, |room| sys::recv_now(self.fd, room))?;
+                let received =
+                    held::with_target(py, target, limit, |room| sys::recv_now(self.descriptor.fd, room))?;
                 Ok(received.map(|count| (count, count)))
             },
             || 0,
@@ -286,7 +311,7 @@ impl<'a, 'py> Socket<'a, 'py> {
             let rest = held::with_target(py, target, limit, |room| {
                 let rest = room.get_mut(count..).unwrap_or_default();
                 let wanted = rest.len();
-                sys::recv_now(self.fd, rest).map(|got| (got, got == wanted))
+                sys::recv_now(self.descriptor.fd, rest).map(|got| (got, got == wanted))
             })?;
             (total, more) = rest.map_or((count, false), |(got, full)| (count + got, full));
         }
@@ -306,7 +331,7 @@ impl<'a, 'py> Socket<'a, 'py> {
                 Step::Again => continue,
                 Step::Eventlet => return Err(self.refusal()?),
             };
-            waiting.park(self.core)?;
+            waiting.park(self.core).map_err(|raised| raised.fetch(self.green.py()))?;
             sent += self.sendall_done(waiting)?;
         }
     }
@@ -334,7 +359,7 @@ impl<'a, 'py> Socket<'a, 'py> {
             }
         };
         let len = bytes.len();
-        match sys::send_now(self.fd, bytes.get(*sent..).unwrap_or_default(), flags) {
+        match sys::send_now(self.descriptor.fd, bytes.get(*sent..).unwrap_or_default(), flags) {
             Ok(count) => *sent += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -375,7 +400,7 @@ impl<'a, 'py> Socket<'a, 'py> {
     #[inline(never)]
     pub fn send(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<Option<usize>> {
         let held = Held::new(data)?;
-        let sent = sys::send_now(self.fd, held.bytes(), flags);
+        let sent = sys::send_now(self.descriptor.fd, held.bytes(), flags);
         drop(held);
         held::bury();
         match sent {

@@ -67,7 +67,7 @@ pub struct Waiter {
     pub place: Option<(RawFd, Side)>,
     pub op: Option<OpId>,
     /// The operation of a wait that queues behind another one.
-    pub pending: Option<Op>,
+    pub pending: Option<Box<Op>>,
     pub timer: Option<TimerKey>,
     pub outcome: Option<Outcome>,
 }
@@ -277,14 +277,14 @@ impl State {
             let Some(waiter) = self.waiters.get_mut(next) else { continue };
             let Some(op) = waiter.pending.take() else { continue };
             if side == Side::Read && self.leftovers.contains_key(&fd) {
-                let given = match op {
+                let given = match *op {
                     Op::Recv { max_len, .. } => self.take_leftover(fd, max_len as usize),
                     _ => None,
                 };
                 self.wake(next, given.map_or(Outcome::Woken, Outcome::Leftover));
                 continue;
             }
-            let op = self.engine.proactor.submit(op, next.token());
+            let op = self.engine.proactor.submit(*op, next.token());
             if let Some(waiter) = self.waiters.get_mut(next) {
                 waiter.op = Some(op);
             }

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use super::core::{Core, deadline_ns};
 use super::held::Held;
+use super::raised::{Raised, raise};
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
 use super::{greenlet, hooks, tasks};
 use crate::proactor::Op;
@@ -60,7 +61,7 @@ impl State {
 /// Leaves the calling green thread until something switches to it; returns what that passes.
 pub fn switch<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
     let me = enter(core, greenlet::current(core.py())?)?;
-    leave(core, &me)
+    leave(core, &me).map_err(|raised| raised.fetch(core.py()))
 }
 
 /// Makes the calling greenlet a child of the hub's, as eventlet's `hub.switch` does.
@@ -107,6 +108,7 @@ fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Switches to who is next; returns what the switch back passes.
+<<<<<<< HEAD
 pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let task = tasks::leave(core, me)?;
     let switched = match next(core, me) {
@@ -116,6 +118,13 @@ pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<B
     };
     if let Some(task) = task {
         tasks::enter(core, task)?;
+=======
+#[inline]
+pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
+    match next(core, me)? {
+        Some(other) => greenlet::resume(&other),
+        None => Ok(core.py().None().into_bound(core.py())),
+>>>>>>> cd01e79 (eventlet: keep errors of waiting frames in the interpreter)
     }
     switched
 }
@@ -127,7 +136,11 @@ pub fn adopt_by_hub(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<(
 
 /// The greenlet to leave to; None if the caller's own wake-up is next.
 #[inline(never)]
-fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, PyAny>>, Raised> {
+    raise(core.py(), choose(core, me))
+}
+
+fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = core.py();
     let next = loop {
         let next = {
@@ -163,8 +176,7 @@ pub fn plain(who: &Bound<'_, PyAny>) -> Waiter {
 pub fn sleep(core: &Bound<'_, Core>, seconds: f64) -> PyResult<()> {
     let Some(waiting) = lie_down(core, seconds)? else { return Ok(()) };
     let left = leave(core, &waiting.me);
-    get_up(core, &waiting);
-    left.map(drop)
+    get_up(core, &waiting, left)
 }
 
 #[inline(never)]
@@ -183,9 +195,15 @@ fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiti
 }
 
 #[inline(never)]
-fn get_up(core: &Bound<'_, Core>, waiting: &Waiting<'_>) {
+fn get_up<'py>(
+    core: &Bound<'py, Core>,
+    waiting: &Waiting<'py>,
+    left: Result<Bound<'py, PyAny>, Raised>,
+) -> PyResult<()> {
+    let left = left.map_err(|raised| raised.fetch(core.py()));
     core.get().with_state(|state| state.finish(waiting.id));
     core.get().bury();
+    left.map(drop)
 }
 
 /// For sleep: None when there is nothing to do, because nobody else could run.
@@ -271,13 +289,14 @@ impl Waiting<'_> {
     ///
     /// If an exception is thrown into it, the operation is cancelled before this returns, and bytes it had
     /// received already are kept for the next receive on the descriptor.
-    pub fn park(&self, core: &Bound<'_, Core>) -> PyResult<()> {
+    #[inline]
+    pub fn park(&self, core: &Bound<'_, Core>) -> Result<(), Raised> {
         loop {
             match leave(core, &self.me) {
-                Ok(_) if has_outcome(core, self.id)? => return Ok(()),
+                Ok(_) if has_outcome(core, self.id) => return Ok(()),
                 // A stray switch: the operation is still in flight, so is the wait.
                 Ok(_) => {}
-                Err(error) => return Err(abandon(core, self.id, error)),
+                Err(raised) => return Err(abandon(core, self.id, raised)),
             }
         }
     }
@@ -290,18 +309,23 @@ impl Waiting<'_> {
     }
 }
 
-fn has_outcome(core: &Bound<'_, Core>, id: WaiterId) -> PyResult<bool> {
-    let local = core.get().local()?.borrow();
-    Ok(local.state.waiters.get(id).is_none_or(|waiter| waiter.outcome.is_some()))
+#[inline(never)]
+fn has_outcome(core: &Bound<'_, Core>, id: WaiterId) -> bool {
+    let found =
+        core.get().with_state(|state| state.waiters.get(id).is_none_or(|waiter| waiter.outcome.is_some()));
+    found.unwrap_or(true)
 }
 
 #[cold]
 #[inline(never)]
-fn abandon(core: &Bound<'_, Core>, id: WaiterId, error: PyErr) -> PyErr {
+fn abandon(core: &Bound<'_, Core>, id: WaiterId, raised: Raised) -> Raised {
+    // What is buried can run any code, which must not see the exception as its own.
+    let error = raised.fetch(core.py());
     core.get().with_state(|state| state.abandon(id));
     core.get().bury();
     super::held::bury();
-    error
+    error.restore(core.py());
+    Raised
 }
 
 /// Enters the wait in the tables and submits its operation, or queues it behind the one under way.
@@ -323,7 +347,7 @@ fn place(
     let state = &mut local.state;
     let half = state.descriptor(fd).half(side);
     let id = if half.active.is_some() {
-        waiter.pending = Some(op);
+        waiter.pending = Some(Box::new(op));
         let id = state.waiters.insert(waiter);
         state.descriptor(fd).half(side).queue.push_back(id);
         id
