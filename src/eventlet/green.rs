@@ -101,7 +101,8 @@ pub fn trampoline<'py>(
     let timeout_s = if timeout.is_none() { None } else { Some(timeout.extract::<f64>()?) };
     let side = if write { Side::Write } else { Side::Read };
     loop {
-        let waiting = wait::begin(&core, number, side, Request::Poll, timeout_s)?;
+        let waiting =
+            wait::begin(&core, number, side, Request::Poll, timeout_s)?.ok_or_else(wait::mainloop_error)?;
         waiting.park(&core).map_err(|raised| raised.fetch(py))?;
         if polled(&core, waiting, timeout_exc, mark_as_closed)? {
             return number.into_pyobject(py).map_err(Into::into).map(Bound::into_any);

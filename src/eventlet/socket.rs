@@ -102,10 +102,8 @@ impl<'a, 'py> Socket<'a, 'py> {
         if method::attribute(self.green, intern!(self.green.py(), "_closed"))?.is_truthy()? {
             return Ok(Step::Eventlet);
         }
-        if wait::in_mainloop(self.core)? {
-            return Ok(Step::Eventlet);
-        }
-        wait::begin(self.core, self.descriptor.fd, side, request, self.timeout_s()?).map(Step::Wait)
+        let begun = wait::begin(self.core, self.descriptor.fd, side, request, self.timeout_s()?)?;
+        Ok(begun.map_or(Step::Eventlet, Step::Wait))
     }
 
     fn note(&self, has_more: bool) -> PyResult<()> {
@@ -235,7 +233,16 @@ impl<'a, 'py> Socket<'a, 'py> {
             }
             self.note(received.more_waits())?;
         }
-        Ok(Step::Done(PyBytes::new(self.green.py(), first)))
+        let bytes = PyBytes::new(self.green.py(), first);
+        self.recycle(received);
+        Ok(Step::Done(bytes))
+    }
+
+    /// Gives the pooled buffer back, if the bytes came in one.
+    fn recycle(&self, received: Received) {
+        if let Received::Completed(Completion { payload: Payload::Lease(lease), .. }) = received {
+            self.core.get().with_state(|state| state.proactor.recycle(lease));
+        }
     }
 
     /// `first`, and what the socket holds besides, up to `limit` in all.
@@ -307,6 +314,7 @@ impl<'a, 'py> Socket<'a, 'py> {
             return Ok(Step::Done(count));
         }
         let (mut total, mut more) = (count, received.more_waits());
+        self.recycle(received);
         if more && count < limit && limit > POOLED_LEN {
             let rest = held::with_target(py, target, limit, |room| {
                 let rest = room.get_mut(count..).unwrap_or_default();

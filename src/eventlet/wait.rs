@@ -263,7 +263,8 @@ pub struct Waiting<'py> {
     id: WaiterId,
 }
 
-/// Starts a wait of the calling green thread; parking it is the caller's next step.
+/// Starts a wait of the calling green thread; parking it is the caller's next step. None in the hub's own
+/// greenlet, which must not wait.
 ///
 /// The stack of a suspended green thread is copied at every switch, so the frames below the switch are kept
 /// small: what needs room is done in frames of its own before (`begin`) and after it (`outcome`).
@@ -274,14 +275,14 @@ pub fn begin<'py>(
     side: Side,
     request: Request,
     timeout_s: Option<f64>,
-) -> PyResult<Waiting<'py>> {
+) -> PyResult<Option<Waiting<'py>>> {
     let me = greenlet::current(core.py())?;
     if is_hub(core, &me)? {
-        return Err(mainloop_error());
+        return Ok(None);
     }
     let me = enter(core, me)?;
     let id = place(core, &me, fd, side, request.into_op(fd, side), timeout_s)?;
-    Ok(Waiting { me, id })
+    Ok(Some(Waiting { me, id }))
 }
 
 impl Waiting<'_> {
