@@ -195,7 +195,7 @@ fn idle(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<bool> {
         }
     }
     wait::adopt_by_hub(core, me)?;
-    let left = wait::leave(core, me);
+    let left = wait::leave(core, me).map_err(|raised| raised.fetch(core.py()));
     // A stray switch or throw has not taken it out.
     let stray = {
         let mut local = core.get().local()?.borrow_mut();

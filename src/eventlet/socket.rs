@@ -241,7 +241,7 @@ impl<'a, 'py> Socket<'a, 'py> {
     /// Gives the pooled buffer back, if the bytes came in one.
     fn recycle(&self, received: Received) {
         if let Received::Completed(Completion { payload: Payload::Lease(lease), .. }) = received {
-            self.core.get().with_state(|state| state.proactor.recycle(lease));
+            self.core.get().with_state(|state| state.engine.proactor.recycle(lease));
         }
     }
 

@@ -108,25 +108,36 @@ fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// Switches to who is next; returns what the switch back passes.
-<<<<<<< HEAD
-pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let task = tasks::leave(core, me)?;
-    let switched = match next(core, me) {
-        Ok(Some(other)) => greenlet::switch(&other, None, None),
-        Ok(None) => Ok(core.py().None().into_bound(core.py())),
-        Err(error) => Err(error),
-    };
-    if let Some(task) = task {
-        tasks::enter(core, task)?;
-=======
 #[inline]
 pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
-    match next(core, me)? {
-        Some(other) => greenlet::resume(&other),
-        None => Ok(core.py().None().into_bound(core.py())),
->>>>>>> cd01e79 (eventlet: keep errors of waiting frames in the interpreter)
+    let task = set_aside(core, me)?;
+    let switched = match next(core, me) {
+        Ok(Some(other)) => greenlet::resume(&other),
+        Ok(None) => Ok(core.py().None().into_bound(core.py())),
+        Err(raised) => Err(raised),
+    };
+    match task {
+        None => switched,
+        Some(task) => take_up(core, task, switched),
     }
-    switched
+}
+
+/// The task that leaves, if one does.
+#[inline(never)]
+fn set_aside(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> Result<Option<Py<PyAny>>, Raised> {
+    raise(core.py(), tasks::leave(core, me))
+}
+
+/// Makes the task that comes back the current one again.
+#[inline(never)]
+fn take_up<'py>(
+    core: &Bound<'py, Core>,
+    task: Py<PyAny>,
+    switched: Result<Bound<'py, PyAny>, Raised>,
+) -> Result<Bound<'py, PyAny>, Raised> {
+    let switched = switched.map_err(|raised| raised.fetch(core.py()));
+    let entered = tasks::enter(core, task);
+    raise(core.py(), entered.and(switched))
 }
 
 /// Makes the hub's greenlet the parent of one that is about to leave.
