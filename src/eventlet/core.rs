@@ -1,6 +1,7 @@
 //! The native part of the hub: scheduling, and the attributes eventlet and its users look at.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -38,7 +39,8 @@ pub struct Local {
 pub struct Core {
     local: ThreadBound<Local>,
     /// Timers that other threads scheduled; they wake the hub's wait.
-    inbox: Arc<Mutex<Vec<Py<Timer>>>>,
+    inbox: Mutex<Vec<Py<Timer>>>,
+    has_inbox: AtomicBool,
     waker: Waker,
 }
 
@@ -93,9 +95,16 @@ impl Core {
 
     /// Moves what other threads scheduled into the turn.
     pub fn empty_inbox(slf: &Bound<'_, Self>) {
-        let timers = std::mem::take(&mut *slf.get().inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for timer in timers {
-            Self::enqueue(slf, timer);
+        // Acquire pairs with the Release in `schedule`; a timer that comes later also wakes the wait.
+        if slf.get().has_inbox.load(Ordering::Acquire) {
+            let timers = {
+                let mut inbox = slf.get().inbox.lock().unwrap_or_else(PoisonError::into_inner);
+                slf.get().has_inbox.store(false, Ordering::Relaxed);
+                std::mem::take(&mut *inbox)
+            };
+            for timer in timers {
+                Self::enqueue(slf, timer);
+            }
         }
         let py = slf.py();
         let guest = slf.get().with_state_of(|local| local.guest.as_ref().map(|guest| guest.clone_ref(py)));
@@ -133,6 +142,7 @@ impl Core {
             Self::enqueue(slf, timer.clone_ref(py));
         } else {
             core.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(timer.clone_ref(py));
+            core.has_inbox.store(true, Ordering::Release);
             core.waker.wake();
         }
         Ok(timer)
@@ -168,7 +178,12 @@ impl Core {
             guest: None,
             runners: Runners::default(),
         };
-        Ok(Self { local: ThreadBound::new(local), inbox: Arc::default(), waker })
+        Ok(Self {
+            local: ThreadBound::new(local),
+            inbox: Mutex::default(),
+            has_inbox: AtomicBool::new(false),
+            waker,
+        })
     }
 
     /// The driver under this hub, "io_uring" or "epoll".

@@ -211,25 +211,28 @@ const RENEWALS_MAX: u32 = 64;
 /// Begins the next turn on the stack of a green thread that leaves at the end of a batch while others are
 /// ready already: the hub's greenlet would do the same, two switches later. False if the hub must.
 pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
-    let mut local = core.get().local()?.borrow_mut();
-    let local = &mut *local;
-    let turn = &local.state.engine.turn;
-    if !turn.has_ready()
-        || turn.peek().is_some()
-        || !local.running
-        || local.stopping
-        || local.debug_blocking
-        || local.renewals == RENEWALS_MAX
     {
-        return Ok(false);
+        let mut local = core.get().local()?.borrow_mut();
+        let turn = &local.state.engine.turn;
+        if !turn.has_ready()
+            || turn.peek().is_some()
+            || !local.running
+            || local.stopping
+            || local.debug_blocking
+            || local.renewals == RENEWALS_MAX
+        {
+            return Ok(false);
+        }
+        local.renewals += 1;
+        // Nothing is lost by an error: the hub's own look meets it again and reports it.
+        if local.state.engine.proactor.wait(Some(Duration::ZERO)).is_err() {
+            return Ok(false);
+        }
+        local.state.reap();
     }
-    local.renewals += 1;
-    // Nothing is lost by an error: the hub's own look meets it again and reports it.
-    if local.state.engine.proactor.wait(Some(Duration::ZERO)).is_err() {
-        return Ok(false);
-    }
-    local.state.reap();
-    begin(local);
+    // A wake-up that was just seen does not end the hub's next wait: what it was for is taken now.
+    Core::empty_inbox(core);
+    begin(&mut core.get().local()?.borrow_mut());
     Ok(true)
 }
 

@@ -1,12 +1,13 @@
 //! Timers as eventlet's users see them: what `schedule_call_global` returns.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::core::Core;
 use super::greenlet;
-use super::thread_bound::ThreadBound;
 use crate::turn::TimerKey;
 
 /// What a timer does when it is due.
@@ -35,7 +36,8 @@ pub struct Timer {
     /// The delay that was asked for, in seconds.
     #[pyo3(get)]
     seconds: f64,
-    inner: ThreadBound<Inner>,
+    /// Any thread may schedule and cancel a timer; nothing runs and nothing is dropped with this locked.
+    inner: Mutex<Inner>,
 }
 
 impl Timer {
@@ -57,7 +59,7 @@ impl Timer {
 
     fn new(seconds: f64, action: Action, local_to: Option<Py<PyAny>>) -> Self {
         let inner = Inner { action: Some(action), local_to, core: None, key: None, scheduled_time: None };
-        Self { seconds, inner: ThreadBound::new(inner) }
+        Self { seconds, inner: Mutex::new(inner) }
     }
 
     /// The delay that was asked for.
@@ -67,23 +69,26 @@ impl Timer {
 
     /// The clock reading at which the call is due.
     pub fn scheduled(&self) -> Option<f64> {
-        self.inner.get().and_then(|cell| cell.borrow().scheduled_time)
+        self.lock().scheduled_time
     }
 
     /// Remembers where the timer waits, so that it can be cancelled.
     pub fn set_scheduled(&self, core: Py<Core>, key: Option<TimerKey>, scheduled_time: f64) {
-        if let Some(cell) = self.inner.get() {
-            let mut inner = cell.borrow_mut();
-            inner.core = Some(core);
-            inner.key = key;
-            inner.scheduled_time = Some(scheduled_time);
-        }
+        let mut inner = self.lock();
+        let old = inner.core.replace(core);
+        inner.key = key;
+        inner.scheduled_time = Some(scheduled_time);
+        drop(inner);
+        drop(old);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out all that the timer holds, so that it is dropped where any code may run.
     fn take(&self) -> Inner {
-        let Some(cell) = self.inner.get() else { return Inner::default() };
-        let mut inner = cell.borrow_mut();
+        let mut inner = self.lock();
         let scheduled_time = inner.scheduled_time;
         let taken = std::mem::take(&mut *inner);
         inner.scheduled_time = scheduled_time;
@@ -124,16 +129,13 @@ impl Timer {
     /// Whether the call happened or was cancelled.
     #[getter]
     fn called(&self) -> bool {
-        self.inner.get().is_none_or(|cell| cell.borrow().action.is_none())
+        self.lock().action.is_none()
     }
 
     /// Whether the call is still to come.
     #[getter]
     fn pending(&self, py: Python<'_>) -> bool {
-        let owner = self.inner.get().and_then(|cell| {
-            let inner = cell.borrow();
-            inner.local_to.as_ref().map(|owner| owner.clone_ref(py))
-        });
+        let owner = self.lock().local_to.as_ref().map(|owner| owner.clone_ref(py));
         !owner.is_some_and(|owner| greenlet::is_dead(owner.bind(py))) && !self.called()
     }
 
@@ -146,8 +148,7 @@ impl Timer {
     /// `(callback, args, kwargs)`, or None when the call happened or was cancelled.
     #[getter]
     fn tpl<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let Some(cell) = self.inner.get() else { return Ok(None) };
-        let parts = match &cell.borrow().action {
+        let parts = match &self.lock().action {
             None => return Ok(None),
             Some(Action::Call(callback, args, kwargs)) => (
                 callback.clone_ref(py),
@@ -171,11 +172,11 @@ impl Timer {
     }
 
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let key = self.inner.get().and_then(|cell| {
-            let mut inner = cell.borrow_mut();
-            Some((inner.core.take()?, inner.key.take()?))
-        });
-        if let Some((core, key)) = key {
+        let (core, key) = {
+            let mut inner = self.lock();
+            (inner.core.take(), inner.key.take())
+        };
+        if let (Some(core), Some(key)) = (core, key) {
             drop(core.get().with_state(|state| state.engine.turn.cancel(key)));
         }
         self.fire(py)
@@ -194,8 +195,7 @@ impl Timer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Some(cell) = self.inner.get() else { return Ok(()) };
-        let Ok(inner) = cell.try_borrow() else { return Ok(()) };
+        let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
         match &inner.action {
             Some(Action::Call(callback, args, kwargs)) => {
                 visit.call(callback)?;

@@ -162,3 +162,32 @@ def test_readers_of_ready_sockets_all_run_once_before_any_runs_twice():
         while len(ran) < 20:
             eventlet.sleep(0)
     assert sorted(ran) == list(range(20)), ran
+
+
+def test_call_of_another_thread_is_not_lost_between_turns_that_green_threads_begin(our_hub):
+    """1. A green thread that leaves begins the next turn and sees the wake-up of another thread. 2. All green
+    threads then wait. The hub must not wait over what the wake-up was for."""
+    isolated.run(
+        """
+        import threading, time
+        import eventlet
+        from eventlet import event, hubs
+
+        hub = hubs.get_hub()
+
+        def yields():
+            for _ in range(8):
+                eventlet.sleep(0)
+
+        for _ in range(300):
+            done = event.Event()
+            busy = [eventlet.spawn(yields) for _ in range(3)]
+            thread = threading.Thread(target=hub.schedule_call_global, args=(0, done.send))
+            thread.start()
+            with eventlet.Timeout(5):
+                done.wait()
+                [green.wait() for green in busy]
+            thread.join()
+        """,
+        hub=our_hub,
+    )
