@@ -57,7 +57,7 @@ lint: venv ## Formatting and lints, Rust and Python
 	$(BIN)/ruff format --check .
 
 .PHONY: test
-test: test-rust test-python test-eventlet evtop-test ## Everything that must pass: core, Python package, Eventlet's own suite, evtop
+test: test-rust test-python test-eventlet test-asyncio-suites evtop-test ## Everything that must pass, also Eventlet's and CPython's suites
 
 .PHONY: test-rust
 test-rust: ## Rust tests of the core and of evtop
@@ -73,6 +73,10 @@ test-python: develop ## Python tests, each hub test on epolls and on both driver
 .PHONY: test-eventlet
 test-eventlet: develop ## Eventlet's own test-suite: nothing fails that passes on its own hubs
 	$(VENV_PYTHON) tests/suites/eventlet_suite.py --jobs $(JOBS) --reference epolls
+
+.PHONY: test-asyncio-suites
+test-asyncio-suites: develop ## CPython's own asyncio tests on both drivers, two to three minutes
+	$(VENV_PYTHON) tests/suites/asyncio_suites.py --jobs $(JOBS)
 
 # evtop is tested from outside on every kind of hub, which needs packages that the hub's own tests do not.
 EVTOP_VENV ?= $(CURDIR)/.venv-evtop
