@@ -44,6 +44,14 @@ pub fn recv_now(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     checked(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
 }
 
+/// How many bytes a stream socket has to read; 0 if the kernel does not say.
+pub fn waiting(fd: RawFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the out-parameter is a live local of the type that FIONREAD writes.
+    let asked = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
+    if asked == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
 /// Sends what fits, without waiting and without SIGPIPE.
 pub fn send_now(fd: RawFd, data: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

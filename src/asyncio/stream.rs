@@ -23,6 +23,8 @@ pub const PIECE_MAX: usize = 256 * 1024;
 /// A delivery of so many bytes makes it worth while to receive in large pieces: one poll and one receive
 /// into a large buffer instead of many completions of small ones.
 const BULK_FROM: usize = 16 * 1024;
+/// Room for what the kernel does not announce: the end of the stream, an error, a late segment.
+const SMALL: usize = 4096;
 /// So many small receives in a row end that.
 const BULK_PATIENCE: u8 = 4;
 
@@ -303,14 +305,12 @@ pub fn deliver(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         }
         (Delivery::Leases(leases), Kind::Buffered) => fill_buffers(core, id, transport, leases)?,
         (Delivery::Direct(fd), Kind::Plain) => {
-            let received = core.get().with_scratch(|room| match bytes::recv_now(fd, room) {
-                Ok(count) => Ok(PyBytes::new(py, &room[..count]).unbind()),
-                Err(error) => Err(error),
-            });
-            let count = received.as_ref().map(|data| data.as_bytes(py).len());
-            let count = note(core, id, &count)?;
+            // Straight into the object that the protocol gets: copying so much costs more than asking how much.
+            let capacity = bytes::waiting(fd).clamp(SMALL, PIECE_MAX);
+            let received = bytes::bytes_from(py, capacity, |room| bytes::recv_now(fd, room))?;
+            let count = note(core, id, &received.as_ref().map(|data| data.as_bytes().len()))?;
             if let (true, Ok(data)) = (count, received) {
-                hand_over(entry, transport, data.into_bound(py))?;
+                hand_over(entry, transport, data)?;
             }
         }
         (Delivery::Direct(fd), Kind::Buffered) => fill_direct(core, id, entry, transport, fd)?,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import sys
 
 import pytest
@@ -158,6 +159,30 @@ def test_a_large_write_pauses_the_protocol_and_arrives_whole(loop, run):
         assert received == payload + b"tail"
         assert await protocol.lost is None and protocol.resumed == 1
         theirs.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_large_pieces_arrive_whole_and_in_order_and_so_does_the_end(loop, run, end):
+    async def main():
+        listener = socket.create_server(("127.0.0.1", 0))
+        transport, protocol = await loop.create_connection(Recorder, *listener.getsockname())
+        theirs, _ = listener.accept()
+        sent = bytearray()
+        # Large ones first, then too small ones to go on receiving in large pieces, then large ones again.
+        for size in (300_000, 100_000, 5_000_000, 1, 2, 3, 4, 5, 6, 300_000):
+            piece = os.urandom(size)
+            sent += piece
+            await loop.run_in_executor(None, theirs.sendall, piece)
+            await until(lambda: len(protocol.data) == len(sent))
+        assert protocol.data == sent
+        if end == "reset":
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        error = await protocol.lost
+        assert type(error) is (ConnectionResetError if end == "reset" else type(None))
+        listener.close()
 
     run(main())
 
