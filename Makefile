@@ -60,7 +60,9 @@ lint: venv ## Formatting and lints, Rust and Python
 test: test-rust test-python test-eventlet test-asyncio-suites evtop-test ## Everything that must pass, also Eventlet's and CPython's suites
 
 .PHONY: test-rust
-test-rust: ## Rust tests of the core and of evtop
+# Some of evtop's look at a real Python with greenlets.
+test-rust: export EVTOP_TEST_PYTHON = $(VENV_PYTHON)
+test-rust: venv ## Rust tests of the core and of evtop
 	if cargo nextest --version >/dev/null 2>&1; \
 	then cargo nextest run --workspace --no-fail-fast --no-tests=pass && cargo test --workspace --doc; \
 	else cargo test --workspace --no-fail-fast; fi

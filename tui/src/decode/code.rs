@@ -34,12 +34,40 @@ pub struct Code {
 pub struct CodeCache {
     codes: HashMap<u64, Arc<Code>>,
     verified: HashMap<u64, bool>,
+    epoch: u64,
 }
+
+/// Code objects kept before the cache is emptied: a bound on memory in a process that makes code without end.
+const CODES_LIMIT: usize = 1 << 15;
 
 impl CodeCache {
     /// Starts a round: what was verified in an earlier round is verified again on its first use.
     pub fn start_round(&mut self) {
         self.verified.clear();
+    }
+
+    /// Starts a round by verifying all known codes at once; returns a number that rises whenever one was replaced.
+    pub fn verify(&mut self, python: &Python<'_>) -> u64 {
+        self.start_round();
+        let addresses: Vec<u64> = self.codes.keys().copied().collect();
+        if addresses.len() > CODES_LIMIT {
+            self.codes.clear();
+            self.epoch += 1;
+            return self.epoch;
+        }
+        let stride = python.layout().code_bytes;
+        let (records, read) = python.memory.records(&addresses, stride);
+        for ((address, record), is_read) in addresses.into_iter().zip(records.chunks_exact(stride)).zip(read)
+        {
+            let found = if is_read { fingerprint(python, record) } else { None };
+            if self.codes.get(&address).map(|code| code.fingerprint) == found {
+                self.verified.insert(address, true);
+            } else {
+                self.codes.remove(&address);
+                self.epoch += 1;
+            }
+        }
+        self.epoch
     }
 
     /// The code at an address, decoded once; `None` if there is no code object.

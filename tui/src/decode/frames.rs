@@ -58,18 +58,7 @@ impl Python<'_> {
                     walk.is_cut = true;
                     continue;
                 }
-                let owner = if layout.owner == 0 { 0 } else { record[layout.owner] };
-                if owner == OWNED_BY_C_STACK {
-                    walk.c_stack.get_or_insert(address);
-                } else {
-                    walk.frames.push(RawFrame {
-                        address,
-                        code: word_at(record, layout.code),
-                        instruction: self.instruction(record),
-                        is_generator: owner == OWNED_BY_GENERATOR,
-                    });
-                }
-                let previous = word_at(record, layout.previous);
+                let previous = self.take_frame(walk, address, record);
                 if previous != 0 {
                     next.push((index, previous));
                 }
@@ -80,6 +69,38 @@ impl Python<'_> {
             walks[index].is_cut = true;
         }
         walks
+    }
+
+    /// Adds a frame to a walk; returns its caller's address.
+    fn take_frame(&self, walk: &mut Walk, address: u64, record: &[u8]) -> u64 {
+        let layout = &self.layout().frame;
+        let owner = if layout.owner == 0 { 0 } else { record[layout.owner] };
+        if owner == OWNED_BY_C_STACK {
+            walk.c_stack.get_or_insert(address);
+        } else {
+            walk.frames.push(RawFrame {
+                address,
+                code: word_at(record, layout.code),
+                instruction: self.instruction(record),
+                is_generator: owner == OWNED_BY_GENERATOR,
+            });
+        }
+        word_at(record, layout.previous)
+    }
+
+    /// Walks a chain inside bytes that were read from `start` on; `None` if it leaves them or does not end.
+    pub fn walk_within(&self, top: u64, start: u64, bytes: &[u8]) -> Option<Walk> {
+        let mut walk = Walk::default();
+        let mut address = top;
+        while address != 0 {
+            let at = usize::try_from(address.checked_sub(start)?).ok()?;
+            let record = bytes.get(at..at.checked_add(self.layout().frame.header_bytes)?)?;
+            if walk.frames.len() >= STACK_LIMIT {
+                return None;
+            }
+            address = self.take_frame(&mut walk, address, record);
+        }
+        Some(walk)
     }
 
     fn instruction(&self, record: &[u8]) -> u64 {

@@ -5,6 +5,7 @@ use super::pools;
 use crate::layout::{GreenletLayout, calibrate};
 use crate::remote::{GreenletModule, Mapping, word_at};
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 /// `PyGreenlet.pimpl`.
 const PIMPL: u64 = crate::layout::PIMPL as u64;
@@ -12,6 +13,9 @@ const PIMPL: u64 = crate::layout::PIMPL as u64;
 const IMPL_BYTES: usize = crate::layout::IMPL_BYTES;
 /// Bytes of a Python-side greenlet that are read.
 const OBJECT_BYTES: usize = 40;
+
+/// Block sizes that hold an implementation object in every greenlet from 2.0 on.
+const LIKELY_BYTES: RangeInclusive<u64> = 128..=384;
 
 /// What a greenlet is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,8 @@ pub struct GreenletRecord {
     pub print: u64,
 }
 
-/// Finds greenlets: first through the whole heap, then through the pools of their size.
+/// Finds greenlets: first through the pools of likely sizes, then through those of their own; through the whole heap if
+/// there are no pools.
 #[derive(Debug, Default)]
 pub struct GreenletFinder {
     layout: Option<GreenletLayout>,
@@ -77,8 +82,14 @@ impl GreenletFinder {
         }
         let is_impl = |word: u64| word == user || word == main;
         let candidates = match self.block_bytes {
-            Some(size) => pools::blocks(python.memory, maps, size, is_impl),
-            None => pools::words(python.memory, maps, is_impl),
+            Some(size) => pools::blocks(python.memory, maps, size..=size, is_impl),
+            None => pools::blocks(python.memory, maps, LIKELY_BYTES, is_impl),
+        };
+        // No pools: PYTHONMALLOC=malloc, or a debugging allocator that puts its own words in front.
+        let candidates = if candidates.is_empty() && self.block_bytes.is_none() {
+            pools::words(python.memory, maps, is_impl)
+        } else {
+            candidates
         };
         if self.layout.is_none() {
             self.layout = candidates.iter().find_map(|&address| {

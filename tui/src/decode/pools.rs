@@ -5,6 +5,7 @@
 //! few thousand objects in a heap of hundreds of megabytes within milliseconds.
 
 use crate::remote::{Mapping, Memory, int_at, word_at};
+use std::ops::RangeInclusive;
 
 /// `POOL_SIZE` since 3.10 on 64-bit platforms.
 pub const POOL_BYTES: u64 = 16 << 10;
@@ -40,8 +41,13 @@ fn header_block_bytes(header: &[u8]) -> Option<u64> {
     is_plausible.then_some(size)
 }
 
-/// Addresses of blocks of `size` bytes whose first word `is_wanted` accepts.
-pub fn blocks(memory: &dyn Memory, maps: &[Mapping], size: u64, is_wanted: impl Fn(u64) -> bool) -> Vec<u64> {
+/// Addresses of blocks of one of these sizes whose first word `is_wanted` accepts.
+pub fn blocks(
+    memory: &dyn Memory,
+    maps: &[Mapping],
+    sizes: RangeInclusive<u64>,
+    is_wanted: impl Fn(u64) -> bool,
+) -> Vec<u64> {
     let pools: Vec<u64> = maps
         .iter()
         .filter(|mapping| is_heap(mapping))
@@ -53,16 +59,19 @@ pub fn blocks(memory: &dyn Memory, maps: &[Mapping], size: u64, is_wanted: impl 
     let mut found = Vec::new();
     for group in pools.chunks(4096) {
         let (headers, read) = memory.records(group, HEADER_BYTES);
-        let wanted: Vec<u64> = group
+        let wanted: Vec<(u64, u64)> = group
             .iter()
             .zip(headers.chunks_exact(HEADER_BYTES))
             .zip(read)
-            .filter(|((_, header), is_read)| *is_read && header_block_bytes(header) == Some(size))
-            .map(|((&pool, _), _)| pool)
+            .filter(|(_, is_read)| *is_read)
+            .filter_map(|((&pool, header), _)| Some((pool, header_block_bytes(header)?)))
+            .filter(|(_, size)| sizes.contains(size))
             .collect();
         for few in wanted.chunks(64) {
-            let (bytes, read) = memory.records(few, POOL_BYTES as usize);
-            for ((&pool, bytes), is_read) in few.iter().zip(bytes.chunks_exact(POOL_BYTES as usize)).zip(read)
+            let addresses: Vec<u64> = few.iter().map(|&(pool, _)| pool).collect();
+            let (bytes, read) = memory.records(&addresses, POOL_BYTES as usize);
+            for ((&(pool, size), bytes), is_read) in
+                few.iter().zip(bytes.chunks_exact(POOL_BYTES as usize)).zip(read)
             {
                 if is_read {
                     let offsets = (HEADER_BYTES..=(POOL_BYTES - size) as usize).step_by(size as usize);

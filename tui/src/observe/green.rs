@@ -2,23 +2,21 @@
 
 use super::hubs::{hub_of_stack, is_machinery};
 use super::observer::Seen;
-use super::stacks::{Located, Stacks, places};
-use super::wait::{is_switch, wait_of};
+use super::stacks::Stacks;
+use super::unchanged::{Decoded, Unchanged};
+use super::wait::wait_of;
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
-use crate::state::{Counters, GreenThread, Hub, Labelled, NodeId, Wait};
+use crate::state::{Counters, GreenThread, Labelled, NodeId};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A green thread with what the other parts of a look need of it.
 #[derive(Debug)]
 pub struct Green {
     /// As it was read.
     pub record: GreenletRecord,
-    /// Its decoded stack; empty while it runs.
-    pub stack: Vec<Located>,
-    /// The stack is incomplete.
-    pub is_cut: bool,
-    /// The hub whose loop it is.
-    pub hub: Option<Labelled<Hub>>,
+    /// Its stack, empty while it runs, and what follows from it.
+    pub decoded: Arc<Decoded>,
 }
 
 /// A stack that changed while it was read is read again this often.
@@ -29,12 +27,17 @@ pub fn read_green(
     python: &Python<'_>,
     finder: &GreenletFinder,
     stacks: &mut Stacks,
+    unchanged: &mut Unchanged,
     implementations: &[u64],
     counters: &mut Counters,
 ) -> Vec<Green> {
     let mut records = finder.read(python, implementations);
     counters.green_threads_lost += implementations.len() - records.len();
-    let mut walks = walk_suspended(python, &records);
+    let mut tops = interpreter_frames(python, &records);
+    let mut recalled = unchanged.recall(python, &records, &tops);
+    let mut walks = vec![Walk::default(); records.len()];
+    let unknown: Vec<usize> = (0..records.len()).filter(|&index| recalled[index].is_none()).collect();
+    walk_again(python, &unknown, &tops, &mut walks);
     let mut stale: Vec<usize> = (0..records.len()).collect();
     for _ in 0..RETRIES {
         stale = changed(python, finder, &mut records, &stale);
@@ -42,26 +45,58 @@ pub fn read_green(
             break;
         }
         let again: Vec<GreenletRecord> = stale.iter().map(|&index| records[index]).collect();
-        for (&index, walk) in stale.iter().zip(walk_suspended(python, &again)) {
-            walks[index] = walk;
+        for (&index, top) in stale.iter().zip(interpreter_frames(python, &again)) {
+            tops[index] = top;
+            recalled[index] = None;
         }
+        walk_again(python, &stale, &tops, &mut walks);
     }
     counters.stacks_torn += stale.len();
     for &index in &stale {
         walks[index] = Walk { is_cut: true, ..Walk::default() };
     }
-    records
-        .into_iter()
-        .zip(walks)
-        .map(|(record, walk)| {
-            let (stack, lost) = stacks.decode(python, &walk.frames);
-            counters.frames += stack.len();
-            counters.frames_undecodable += lost;
-            counters.stacks_cut += usize::from(walk.is_cut);
-            let hub = hub_of_stack(python, &stack);
-            Green { record, stack, is_cut: walk.is_cut || lost > 0, hub }
-        })
-        .collect()
+    let mut fresh = Vec::new();
+    let mut kept = Vec::new();
+    let mut greens = Vec::with_capacity(records.len());
+    for (((record, walk), known), top) in records.into_iter().zip(walks).zip(recalled).zip(tops) {
+        let decoded = match known {
+            Some(decoded) => {
+                kept.push(record.object);
+                decoded
+            }
+            None => {
+                let decoded = Arc::new(decode(python, stacks, &record, &walk));
+                fresh.push((record.object, walk, top, decoded.clone()));
+                decoded
+            }
+        };
+        counters.frames += decoded.stack.len();
+        counters.frames_undecodable += decoded.frames_lost;
+        counters.stacks_cut += usize::from(decoded.is_cut);
+        greens.push(Green { record, decoded });
+    }
+    unchanged.keep(python, fresh, &kept);
+    greens
+}
+
+fn decode(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord, walk: &Walk) -> Decoded {
+    let (stack, lost) = stacks.decode(python, &walk.frames);
+    let mut decoded = Decoded::new(stack, walk.is_cut, lost);
+    decoded.hub = hub_of_stack(python, &decoded.stack);
+    if record.state == GreenletState::Suspended && decoded.hub.is_none() {
+        decoded.wait = wait_of(python, &decoded.stack);
+    }
+    let own = decoded.stack.iter().rev().find(|located| !is_machinery(&located.frame));
+    let outermost = own.or(decoded.stack.last());
+    decoded.name = outermost.map(|located| located.code.function.to_string());
+    decoded
+}
+
+fn walk_again(python: &Python<'_>, indices: &[usize], tops: &[u64], walks: &mut [Walk]) {
+    let wanted: Vec<u64> = indices.iter().map(|&index| tops[index]).collect();
+    for (&index, walk) in indices.iter().zip(python.walk(&wanted)) {
+        walks[index] = walk;
+    }
 }
 
 /// The greenlets among `indices` whose record differs from a fresh one, which replaces it.
@@ -94,79 +129,22 @@ fn changed(
     differing
 }
 
-fn walk_suspended(python: &Python<'_>, records: &[GreenletRecord]) -> Vec<Walk> {
+/// The innermost frame of each suspended greenlet; zero for the others.
+fn interpreter_frames(python: &Python<'_>, records: &[GreenletRecord]) -> Vec<u64> {
     const INTERPRETER_FRAME: u64 = 24;
     let tops: Vec<u64> = records.iter().map(|record| record.top_frame).collect();
     if python.layout().minor < 11 {
-        return python.walk(&tops);
+        return tops;
     }
     // A frame object leads to the interpreter's own frame.
-    let at: Vec<u64> = tops.iter().map(|&top| if top == 0 { 0 } else { top + INTERPRETER_FRAME }).collect();
-    let present: Vec<u64> = at.iter().copied().filter(|&address| address != 0).collect();
-    let (words, read) = python.memory.records(&present, 8);
-    let mut inner = words
-        .chunks_exact(8)
-        .zip(read)
-        .map(|(word, is_read)| if is_read { crate::remote::word_at(word, 0) } else { 0 });
-    let frames: Vec<u64> =
-        at.iter().map(|&address| if address == 0 { 0 } else { inner.next().unwrap_or(0) }).collect();
-    python.walk(&frames)
-}
-
-/// Bytes of a waiting frame's local variables that are compared.
-const LOCALS_BYTES: usize = 128;
-
-/// What green threads wait for, kept while neither their frames nor the variables that tell it change: reading them
-/// costs several calls for each green thread.
-#[derive(Debug, Default)]
-pub struct Waits {
-    known: HashMap<u64, (u64, Vec<u8>, Option<Wait>)>,
-}
-
-impl Waits {
-    /// The wait of each green thread, in their order.
-    fn of(&mut self, python: &Python<'_>, greens: &[Green]) -> Vec<Option<Wait>> {
-        let slot = python.layout().frame.locals as u64;
-        let asleep: Vec<Option<&Located>> = greens.iter().map(waiting_frame).collect();
-        let at: Vec<u64> = asleep.iter().flatten().map(|located| located.raw.address + slot).collect();
-        let (locals, _) = python.memory.records(&at, LOCALS_BYTES);
-        let mut locals = locals.chunks_exact(LOCALS_BYTES);
-        let mut fresh = HashMap::with_capacity(greens.len());
-        let mut waits = Vec::with_capacity(greens.len());
-        for (green, frame) in greens.iter().zip(&asleep) {
-            let Some(frame) = frame else {
-                let is_native = green.record.state == GreenletState::Suspended && green.hub.is_none();
-                waits.push(is_native.then(|| wait_of(python, &green.stack)).flatten());
-                continue;
-            };
-            let values = locals.next().unwrap_or_default();
-            let print = green.stack.iter().fold(0_u64, |print, located| {
-                print.rotate_left(9)
-                    ^ located.raw.address
-                    ^ located.raw.code.rotate_left(32)
-                    ^ located.raw.instruction
-            });
-            let known = self.known.remove(&green.record.object);
-            let wait = match known {
-                Some((seen, bytes, wait))
-                    if seen == print && bytes == values && !frame.code.locals.is_empty() =>
-                {
-                    wait
-                }
-                _ => wait_of(python, &green.stack),
-            };
-            fresh.insert(green.record.object, (print, values.to_vec(), wait.clone()));
-            waits.push(wait);
-        }
-        self.known = fresh;
-        waits
+    let suspended: Vec<usize> = (0..tops.len()).filter(|&index| tops[index] != 0).collect();
+    let at: Vec<u64> = suspended.iter().map(|&index| tops[index].wrapping_add(INTERPRETER_FRAME)).collect();
+    let (words, read) = python.memory.records(&at, 8);
+    let mut frames = vec![0; tops.len()];
+    for ((index, word), is_read) in suspended.into_iter().zip(words.chunks_exact(8)).zip(read) {
+        frames[index] = if is_read { crate::remote::word_at(word, 0) } else { 0 };
     }
-}
-
-/// The innermost frame that says what a suspended green thread waits for.
-fn waiting_frame(green: &Green) -> Option<&Located> {
-    let is_asleep = green.record.state == GreenletState::Suspended && green.hub.is_none();
-    is_asleep.then(|| green.stack.iter().find(|located| !is_switch(located))).flatten()
+    frames
 }
 
 /// Turns green threads into the snapshot's form.
@@ -175,31 +153,28 @@ pub fn present_green(
     stacks: &mut Stacks,
     greens: &[Green],
     seen: &mut Seen,
-    waits: &mut Waits,
     tid_of: &HashMap<u64, i32>,
 ) -> Vec<GreenThread> {
     let mut classes: HashMap<u64, String> = HashMap::new();
-    let waits = waits.of(python, greens);
     greens
         .iter()
-        .zip(waits)
-        .map(|(green, wait)| {
-            let record = &green.record;
+        .map(|green| {
+            let (record, decoded) = (&green.record, &green.decoded);
             let class = classes
                 .entry(record.class)
                 .or_insert_with(|| python.type_name(record.class).unwrap_or_default())
                 .clone();
-            let role = match (&green.hub, record.is_main) {
+            let role = match (&decoded.hub, record.is_main) {
                 (Some(_), _) => "hub",
                 (None, true) => "main",
                 (None, false) => "green thread",
             };
             let id = NodeId(record.object);
-            let stack = places(&green.stack);
-            let (age_ms, unchanged_ms) = seen.note(id, &stack);
+            let (age_ms, unchanged_ms) = seen.note(id, &decoded.places);
+            let name = decoded.name.clone().or_else(|| name_of(python, stacks, record));
             GreenThread {
                 id,
-                name: name_of(python, stacks, green).unwrap_or_else(|| class.clone()),
+                name: name.unwrap_or_else(|| class.clone()),
                 class,
                 state: match record.state {
                     GreenletState::NotStarted => "not started",
@@ -212,20 +187,16 @@ pub fn present_green(
                 parent: (record.parent != 0).then_some(NodeId(record.parent)),
                 age_ms: Labelled::sampled(age_ms),
                 unchanged_ms: Labelled::sampled(unchanged_ms),
-                wait,
-                stack,
-                is_stack_cut: green.is_cut,
+                wait: decoded.wait.clone(),
+                stack: decoded.places.clone(),
+                is_stack_cut: decoded.is_cut || decoded.frames_lost > 0,
             }
         })
         .collect()
 }
 
-/// The outermost function that is not the library's own.
-fn name_of(python: &Python<'_>, stacks: &mut Stacks, green: &Green) -> Option<String> {
-    let own = green.stack.iter().rev().find(|located| !is_machinery(&located.frame));
-    if let Some(located) = own.or(green.stack.last()) {
-        return Some(located.code.function.to_string());
-    }
-    let code = python.callable_code(green.record.run)?;
+/// The function that a green thread will run once it starts.
+fn name_of(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord) -> Option<String> {
+    let code = python.callable_code(record.run)?;
     stacks.start_of(python, code).map(|frame| frame.function.to_string())
 }

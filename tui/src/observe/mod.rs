@@ -11,6 +11,7 @@ mod stacks;
 mod task_wait;
 mod tasks;
 mod threads;
+mod unchanged;
 mod wait;
 
 pub use candidates::{Candidate, candidates};

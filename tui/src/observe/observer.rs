@@ -1,11 +1,12 @@
 //! The observer: keeps what is known between looks and takes a snapshot.
 
 use super::drivers::Drivers;
-use super::green::{Green, Waits, present_green, read_green};
+use super::green::{Green, present_green, read_green};
 use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
 use super::stacks::{Located, Stacks, places};
 use super::tasks::{present_tasks, read_tasks};
 use super::threads::{OsThread, match_threads, os_threads};
+use super::unchanged::Unchanged;
 use crate::decode::{GreenletFinder, Python, TaskRecord, TaskState, ThreadRecord, Walk};
 use crate::remote::{Activity, AttachError, Mapping, Peers, Target, describe_link, mapping_of, syscall_name};
 use crate::state::{
@@ -72,7 +73,7 @@ pub struct Observer {
     known: Vec<u64>,
     last_search: Option<(Instant, Duration)>,
     seen: Seen,
-    waits: Waits,
+    unchanged: Unchanged,
     drivers: Drivers,
     peers: (Peers, Option<Instant>),
     interpreter_file: String,
@@ -95,7 +96,7 @@ impl Observer {
             known: Vec::new(),
             last_search: None,
             seen: Seen::default(),
-            waits: Waits::default(),
+            unchanged: Unchanged::default(),
             drivers: Drivers::default(),
             peers: (Peers::default(), None),
             interpreter_file,
@@ -130,7 +131,6 @@ impl Observer {
     pub fn look(&mut self) -> Result<Snapshot, LookError> {
         let started = Instant::now();
         self.check_alive()?;
-        self.stacks.start_round();
         self.seen.start_round();
         let cost_before = self.target.memory.cost();
         let mut counters = Counters::default();
@@ -139,7 +139,15 @@ impl Observer {
         self.search(&maps, &mut counters);
 
         let python = Python::new(&self.target.memory, &self.target.interpreter);
-        let greens = read_green(&python, &self.finder, &mut self.stacks, &self.known, &mut counters);
+        self.unchanged.start_round(self.stacks.verify(&python));
+        let greens = read_green(
+            &python,
+            &self.finder,
+            &mut self.stacks,
+            &mut self.unchanged,
+            &self.known,
+            &mut counters,
+        );
         let task_records = read_tasks(&python, &mut counters);
         let records = python.threads();
         let kernel = os_threads(&self.target.process);
@@ -147,8 +155,7 @@ impl Observer {
         let owners = thread_of_main(&greens, &records, &maps);
         let tid_of: HashMap<u64, i32> =
             owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
-        let mut green_threads =
-            present_green(&python, &mut self.stacks, &greens, &mut self.seen, &mut self.waits, &tid_of);
+        let mut green_threads = present_green(&python, &mut self.stacks, &greens, &mut self.seen, &tid_of);
         let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
         let threads = view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, &records);
@@ -364,7 +371,7 @@ impl ThreadView<'_> {
             self.greens
                 .iter()
                 .filter(|green| self.owners.get(&green.record.main) == Some(&record.state))
-                .find_map(|green| green.hub.clone())
+                .find_map(|green| green.decoded.hub.clone())
         };
         let uvloop =
             || may_be_uvloop.then(|| Labelled::inferred(Hub { kind: "uvloop".to_owned(), driver: None }));

@@ -56,7 +56,9 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
             ..plain(kind, text, Trust::Exact)
         })
     };
-    if is_in("/eventlet/greenthread.py") && &*inner.code.name == "wait" {
+    // uringhub's own body of `GreenThread.wait` keeps its name.
+    let is_greenthread = is_in("/eventlet/greenthread.py") || is_in("/uringhub/_primitives.py");
+    if is_greenthread && &*inner.code.name == "wait" {
         return named(WaitKind::GreenThread, "green thread to end", object);
     }
     if is_in("/eventlet/event.py") {
