@@ -20,7 +20,8 @@ Exit codes:
   4  not permitted                      101  a bug in evtop; the terminal is restored
   128 + n  the screens were ended by signal n (129: the terminal was closed)
 
-evtop reads the process's memory and /proc. It does not stop the process, write to it, or need its cooperation. It
+evtop reads the process's memory and /proc. It does not stop the process (unless --pause), write to it, or need it to
+cooperate. It
 needs the permission that a debugger needs: the same user (with kernel.yama.ptrace_scope = 0), or CAP_SYS_PTRACE.
 In a container: docker run --pid=container:NAME --cap-add=SYS_PTRACE …
 
@@ -39,6 +40,9 @@ pub struct Args {
     /// Print one snapshot as plain text and end.
     #[arg(long)]
     pub once: bool,
+    /// With --once: stop the process for tens of milliseconds, so that no green thread is missed.
+    #[arg(long, requires = "once")]
+    pub pause: bool,
 }
 
 /// Subcommands.
@@ -64,6 +68,9 @@ pub struct DumpArgs {
     /// As JSON (schema evtop.snapshot/1).
     #[arg(long)]
     pub json: bool,
+    /// Stop the process for tens of milliseconds, so that no green thread is missed.
+    #[arg(long)]
+    pub pause: bool,
 }
 
 /// Arguments of `watch`.

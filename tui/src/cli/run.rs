@@ -59,7 +59,7 @@ pub fn run() -> u8 {
         Some(Command::Watch(watch)) => watch_for(&watch),
         Some(Command::List { json }) => list(json),
         None => match args.pid {
-            Some(pid) if args.once => dump_once(&DumpArgs { pid, json: false }),
+            Some(pid) if args.once => dump_once(&DumpArgs { pid, json: false, pause: args.pause }),
             None if !io::stdout().is_terminal() => list(false),
             pid => view::run(pid).map_err(Failure::Screen),
         },
@@ -72,7 +72,7 @@ pub fn run() -> u8 {
         }
         Err(Failure::Look(error)) => {
             eprintln!("evtop: {error}");
-            3
+            error.exit_code()
         }
         Err(Failure::Screen(error)) => {
             eprintln!("evtop: {error}");
@@ -88,7 +88,8 @@ pub fn run() -> u8 {
 }
 
 fn dump_once(args: &DumpArgs) -> Result<u8, Failure> {
-    let snapshot = Observer::attach(args.pid)?.look()?;
+    let mut observer = Observer::attach(args.pid)?;
+    let snapshot = if args.pause { observer.look_paused()? } else { observer.look()? };
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer(&mut out, &snapshot).map_err(io::Error::from)?;

@@ -109,8 +109,16 @@ impl Code {
     fn decode(python: &Python<'_>, address: u64, record: &[u8], fingerprint: [u64; 4]) -> Option<Self> {
         let layout = python.layout();
         let string = |offset| python.string(word_at(record, offset)).map(Arc::from);
-        let names =
+        let mut names =
             python.sequence(word_at(record, layout.code_local_names), LOCALS_LIMIT).unwrap_or_default();
+        if layout.minor < 11 {
+            // Captured variables and those captured from outside stand behind the local ones, each in a list of its own.
+            const CELL_NAMES: usize = 88;
+            const FREE_NAMES: usize = 80;
+            for list in [CELL_NAMES, FREE_NAMES] {
+                names.extend(python.sequence(word_at(record, list), LOCALS_LIMIT).unwrap_or_default());
+            }
+        }
         Some(Self {
             file: string(layout.code_filename)?,
             function: string(layout.code_qualname)?,
@@ -141,9 +149,9 @@ impl Code {
         line.unwrap_or(self.first_line).max(0) as u32
     }
 
-    /// The slot of a local variable.
-    pub fn local_slot(&self, name: &str) -> Option<usize> {
-        self.locals.iter().position(|local| local == name)
+    /// The slots of a local variable: on 3.10 an argument that is captured has two, of which the first is empty.
+    pub fn local_slots(&self, name: &str) -> impl Iterator<Item = usize> {
+        self.locals.iter().enumerate().filter(move |(_, local)| *local == name).map(|(slot, _)| slot)
     }
 }
 

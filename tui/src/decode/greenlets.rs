@@ -129,13 +129,15 @@ impl GreenletFinder {
         let Some(layout) = &mut self.layout else { return };
         if layout.main == 0 {
             let objects: HashSet<u64> = found.iter().map(|&(_, object)| object).collect();
+            let mains: Vec<u64> =
+                objects.iter().copied().filter(|&object| is_main(python, layout, object)).collect();
             for &(implementation, _) in found {
                 let Some(record) = python.memory.bytes(implementation, IMPL_BYTES) else { continue };
                 if word_at(&record, 0) != user {
                     continue;
                 }
-                for &main in &objects {
-                    if layout.main == 0 && is_main(python, layout, main) {
+                for &main in &mains {
+                    if layout.main == 0 {
                         layout.learn_parent(&record, main, |word| objects.contains(&word));
                     }
                 }

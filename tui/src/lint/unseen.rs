@@ -15,7 +15,7 @@ impl Lint for Unseen {
     }
 
     fn example(&self) -> &'static str {
-        "About 23 % of new green threads ended before evtop saw them: lists and counts are too small"
+        "About 23 % of the green threads ended while evtop read them, and as many were missed: counts are too small"
     }
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
@@ -26,11 +26,11 @@ impl Lint for Unseen {
             subject: String::new(),
             severity: Severity::Note,
             text: format!(
-                "About {} % of new green threads ended before evtop saw them: lists and counts are too small",
+                "About {} % of the green threads ended while evtop read them, and as many were missed: counts are too small",
                 missed / 10
             ),
-            advice: "this is how many short-lived green threads there are; reusing them (GreenPool) also costs less",
-            trust: Trust::Sampled,
+            advice: "evtop dump --pause misses none; reusing green threads (GreenPool) also costs less than so many short ones",
+            trust: Trust::Inferred,
             nodes: Vec::new(),
             place: None,
         }]

@@ -24,7 +24,7 @@ impl Located {
 
     /// The value of a local variable.
     pub fn local(&self, python: &Python<'_>, name: &str) -> Option<u64> {
-        python.local(self.raw.address, self.code.local_slot(name)?)
+        self.code.local_slots(name).find_map(|slot| python.local(self.raw.address, slot))
     }
 }
 

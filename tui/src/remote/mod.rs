@@ -7,6 +7,8 @@ mod interpreter;
 #[allow(unsafe_code)]
 mod memory;
 mod native;
+#[allow(unsafe_code)]
+mod pause;
 mod procfs;
 mod sockets;
 mod syscalls;
@@ -18,6 +20,7 @@ pub use image::Image;
 pub use interpreter::{Interpreter, TypeAddresses};
 pub use memory::{Memory, ProcessMemory, ReadCost, Request, int_at, word_at};
 pub use native::NativeCode;
+pub use pause::Pause;
 pub use procfs::{Activity, Mapping, Proc, Schedule, mapping_of, parse_activity, parse_maps};
 pub use sockets::{Peers, describe_link, socket_inode};
 pub use syscalls::syscall_name;

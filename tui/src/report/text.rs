@@ -25,7 +25,10 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         snapshot.took_us as f64 / 1000.0
     )?;
     for thread in &snapshot.threads {
-        let hub = thread.hub.as_ref().map_or("no hub", |hub| hub.value.kind.as_str());
+        let mut hub = thread.hub.as_ref().map_or("no hub", |hub| hub.value.kind.as_str()).to_owned();
+        if let Some(driver) = thread.hub.as_ref().and_then(|hub| hub.value.driver.as_deref()) {
+            write!(hub, " on {driver}")?;
+        }
         let gil = if thread.holds_gil.value { ", holds the GIL" } else { "" };
         writeln!(out, "\nThread {} \"{}\": {hub}, {}{gil}", thread.tid, thread.name, thread.activity.value)?;
         write_stack(out, &thread.stack)?;
@@ -52,7 +55,18 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         out,
         "\nNot shown: {} green threads that ended meanwhile, {} torn stacks, {} undecodable frames, {} undecodable tasks",
         lost.green_threads_lost, lost.stacks_torn, lost.frames_undecodable, lost.tasks_undecodable
-    )
+    )?;
+    match lost.missed_permille {
+        Some(missed) if missed > 0 => {
+            writeln!(
+                out,
+                "About {}.{} % of the green threads were missed: --pause misses none",
+                missed / 10,
+                missed % 10
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_wait(out: &mut String, wait: Option<&Wait>) -> std::fmt::Result {

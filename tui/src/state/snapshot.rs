@@ -286,7 +286,8 @@ pub struct Counters {
     pub green_threads_found: usize,
     /// Known greenlets that vanished or changed while they were read.
     pub green_threads_lost: usize,
-    /// Greenlets created since the last search began that no look has seen, as a share in thousandths; sampled.
+    /// Share of the live greenlets that this look does not show, in thousandths; inferred from how many ended between
+    /// being found and being read.
     pub missed_permille: Option<u32>,
     /// Stacks that stayed inconsistent after every retry, and are not shown.
     pub stacks_torn: usize,

@@ -24,6 +24,10 @@ pub struct OpenStall {
     accounted_ns: u64,
     gil_ns: u64,
     schedule: Schedule,
+    /// Processor time up to the latest closer look: what the thread used later is not the stall's.
+    on_cpu_ns: u64,
+    /// Time before the first closer look that may have been spent without a processor, unseen.
+    unexplained_ns: u64,
     bytes_moved: Option<u64>,
     files: Vec<(i32, u64, String)>,
     /// The green thread on the thread.
@@ -44,6 +48,9 @@ const FILES_LIMIT: usize = 256;
 /// A thread that moves more than this a second through read and write is copying a file, not computing.
 const COPY_BYTES_PER_S: f64 = 200e6;
 const COPY_BYTES: u64 = 4 << 20;
+/// A first closer look that comes later than this into a stall was kept from coming by a machine short of processors,
+/// which may have kept the thread from running as well.
+const PROMPT_NS: u64 = 6_000_000;
 /// The kernel brings a running thread's processor time up to date once a timer tick, 10 ms at the slowest.
 const TICK_MS: f64 = 10.0;
 
@@ -57,13 +64,16 @@ pub enum Dismissal {
 }
 
 impl OpenStall {
-    /// Opens at the first closer look; the baselines are read then.
-    pub fn open(process: &Proc, tid: i32, started_ns: u64, wall_start_ms: u64) -> Self {
+    /// Opens at the first closer look, `stretch_ns` into the stall; the baselines are read then.
+    pub fn open(process: &Proc, tid: i32, now_ns: u64, stretch_ns: u64, wall_start_ms: u64) -> Self {
+        let schedule = process.schedule(tid).unwrap_or_default();
         Self {
             parts: Vec::new(),
-            accounted_ns: started_ns,
+            accounted_ns: now_ns - stretch_ns,
             gil_ns: 0,
-            schedule: process.schedule(tid).unwrap_or_default(),
+            schedule,
+            on_cpu_ns: schedule.on_cpu_ns,
+            unexplained_ns: stretch_ns.saturating_sub(PROMPT_NS),
             bytes_moved: process.bytes_moved(tid),
             files: Vec::new(),
             green_thread: None,
@@ -79,8 +89,15 @@ impl OpenStall {
     }
 
     /// Adds a closer look: the time since the previous one goes to what it shows.
-    pub fn add(&mut self, process: &Proc, now_ns: u64, evidence: Evidence) {
+    pub fn add(&mut self, process: &Proc, tid: i32, now_ns: u64, evidence: Evidence) {
         let judgement = classify(&evidence);
+        if let Ok(schedule) = process.schedule(tid) {
+            self.on_cpu_ns = schedule.on_cpu_ns;
+        }
+        if self.parts.is_empty() && evidence.activity != Activity::Running {
+            // Asleep by now, it needed no processor before.
+            self.unexplained_ns = 0;
+        }
         let time_ns = now_ns.saturating_sub(self.accounted_ns);
         self.accounted_ns = now_ns;
         if judgement.class == Class::Gil {
@@ -111,40 +128,35 @@ impl OpenStall {
         threshold_ns: u64,
         is_open: bool,
     ) -> Result<Stall, Dismissal> {
-        let duration_ms = ms(progress.end_ns.saturating_sub(progress.start_ns));
         let schedule = process.schedule(tid).unwrap_or(self.schedule);
-        let run_queue_ms =
-            ms(schedule.run_queue_ns.saturating_sub(self.schedule.run_queue_ns)).min(duration_ms);
-        let on_cpu_ms = ms(schedule.on_cpu_ns.saturating_sub(self.schedule.on_cpu_ns));
-        let gil_ms = ms(self.gil_ns).min(duration_ms - run_queue_ms);
-        let application_ms = duration_ms - run_queue_ms - gil_ms;
-        // Time on the processor is the thread's own beyond doubt, however the waiting in between is told.
-        let certain_ms = ms(progress.certain_ns);
-        let certain_ms = (certain_ms - run_queue_ms).max(on_cpu_ms.min(certain_ms));
-        let threshold_ms = ms(threshold_ns);
-        if certain_ms < threshold_ms {
-            let was_starved = ms(progress.certain_ns) >= threshold_ms;
-            return Err(if was_starved { Dismissal::RunQueue } else { Dismissal::Short });
-        }
+        let times = self.times(progress, schedule);
         self.parts.sort_by_key(|part| std::cmp::Reverse(part.time_ns));
-        let is_gil = gil_ms > application_ms;
+        let is_gil = times.is_gil();
         let chosen =
             self.parts.iter().position(|part| (part.judgement.class == Class::Gil) == is_gil).unwrap_or(0);
         if self.parts.is_empty() {
             return Err(Dismissal::Short);
         }
-        self.recognise_copy(process, tid, chosen, on_cpu_ms);
-        let part = &self.parts[chosen];
-        let computes = part.evidence.activity == Activity::Running;
-        // A thread that computes uses its processor; if it did not, the machine took the processor away unseen.
-        if computes && !is_gil && on_cpu_ms + TICK_MS < threshold_ms.min(duration_ms) / 2.0 + TICK_MS / 2.0 {
-            return Err(Dismissal::RunQueue);
+        let computes = self.parts[chosen].evidence.activity == Activity::Running;
+        if let Some(dismissal) = times.dismissal(ms(threshold_ns), computes) {
+            return Err(dismissal);
         }
-        if certain_ms - gil_ms < threshold_ms && !is_gil {
-            return Err(Dismissal::Short);
+        self.recognise_copy(process, tid, chosen, times.on_cpu_ms);
+        Ok(self.report(chosen, tid, times, ms(progress.error_ns), is_open))
+    }
+
+    fn times(&self, progress: Progress, schedule: Schedule) -> Times {
+        let duration_ms = ms(progress.end_ns.saturating_sub(progress.start_ns));
+        let run_queue_ms =
+            ms(schedule.run_queue_ns.saturating_sub(self.schedule.run_queue_ns)).min(duration_ms);
+        Times {
+            duration_ms,
+            certain_ms: ms(progress.certain_ns),
+            run_queue_ms,
+            unexplained_ms: ms(self.unexplained_ns),
+            on_cpu_ms: ms(self.on_cpu_ns.saturating_sub(self.schedule.on_cpu_ns)),
+            gil_ms: ms(self.gil_ns).min(duration_ms - run_queue_ms),
         }
-        let delay = Delay { application_ms, gil_ms, run_queue_ms };
-        Ok(self.report(chosen, tid, duration_ms, ms(progress.error_ns), delay, is_open))
     }
 
     /// Reading a file from the page cache never sleeps: it shows as computing, with bytes moved.
@@ -164,15 +176,7 @@ impl OpenStall {
         }
     }
 
-    fn report(
-        self,
-        chosen: usize,
-        tid: i32,
-        duration_ms: f64,
-        error_ms: f64,
-        delay: Delay,
-        is_open: bool,
-    ) -> Stall {
+    fn report(self, chosen: usize, tid: i32, times: Times, error_ms: f64, is_open: bool) -> Stall {
         let parts = self
             .parts
             .iter()
@@ -198,7 +202,7 @@ impl OpenStall {
         Stall {
             schema: STALL_SCHEMA,
             started_at_ms: self.wall_start_ms,
-            duration_ms,
+            duration_ms: times.duration_ms,
             error_ms,
             is_open,
             class: part.judgement.class,
@@ -211,7 +215,7 @@ impl OpenStall {
             fd: evidence.descriptor.as_ref().map(|descriptor| descriptor.fd),
             target,
             library: evidence.libraries.first().cloned().map(Labelled::inferred),
-            delay,
+            delay: times.delay(),
             stack: evidence.stack.clone(),
             parts,
             thread: tid,
@@ -219,6 +223,52 @@ impl OpenStall {
             task: self.task,
             advice: part.judgement.class.advice(),
         }
+    }
+}
+
+/// Where the time of a stall went.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    duration_ms: f64,
+    /// Between its first and last look.
+    certain_ms: f64,
+    run_queue_ms: f64,
+    /// Before the first closer look, and possibly without a processor.
+    unexplained_ms: f64,
+    /// From the first to the latest closer look.
+    on_cpu_ms: f64,
+    gil_ms: f64,
+}
+
+impl Times {
+    fn delay(&self) -> Delay {
+        let application_ms = self.duration_ms - self.run_queue_ms - self.gil_ms;
+        Delay { application_ms, gil_ms: self.gil_ms, run_queue_ms: self.run_queue_ms }
+    }
+
+    fn is_gil(&self) -> bool {
+        self.gil_ms > self.delay().application_ms
+    }
+
+    /// The thread's own part: what is left without waiting for a processor. Time on the processor is its own beyond
+    /// doubt, however the waiting in between is told.
+    fn own_ms(&self) -> f64 {
+        let waiting_ms = self.run_queue_ms + self.unexplained_ms;
+        (self.certain_ms - waiting_ms).max(self.on_cpu_ms.min(self.certain_ms))
+    }
+
+    /// Why this is no stall of the application, if it is none.
+    fn dismissal(&self, threshold_ms: f64, computes: bool) -> Option<Dismissal> {
+        if self.own_ms() < threshold_ms {
+            let was_starved = self.certain_ms >= threshold_ms;
+            return Some(if was_starved { Dismissal::RunQueue } else { Dismissal::Short });
+        }
+        // A thread that computes uses its processor; if it did not, the machine took the processor away unseen.
+        let least_ms = threshold_ms.min(self.duration_ms) / 2.0 + TICK_MS / 2.0;
+        if computes && !self.is_gil() && self.on_cpu_ms + TICK_MS < least_ms {
+            return Some(Dismissal::RunQueue);
+        }
+        (self.own_ms() - self.gil_ms < threshold_ms && !self.is_gil()).then_some(Dismissal::Short)
     }
 }
 
@@ -266,6 +316,37 @@ fn ms(ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STALL: Times = Times {
+        duration_ms: 24.0,
+        certain_ms: 23.0,
+        run_queue_ms: 0.0,
+        unexplained_ms: 0.0,
+        on_cpu_ms: 9.0,
+        gil_ms: 0.0,
+    };
+
+    #[test]
+    fn a_late_first_look_proves_only_the_time_since_then() {
+        // 1. The thread was preempted for 17 ms, and so was the watcher. 2. The closer look came, and it computed.
+        assert_eq!(STALL.dismissal(20.0, true), None);
+        let late = Times { unexplained_ms: 17.0, ..STALL };
+        assert_eq!(late.dismissal(20.0, true), Some(Dismissal::RunQueue));
+    }
+
+    #[test]
+    fn time_on_the_processor_is_the_threads_own_whatever_it_waited_for() {
+        let waiting = Times { duration_ms: 41.0, certain_ms: 40.0, run_queue_ms: 30.0, ..STALL };
+        assert_eq!(waiting.dismissal(20.0, true), Some(Dismissal::RunQueue));
+        assert_eq!(Times { on_cpu_ms: 25.0, ..waiting }.dismissal(20.0, true), None);
+    }
+
+    #[test]
+    fn waiting_for_the_gil_is_taken_off() {
+        let partly = Times { duration_ms: 31.0, certain_ms: 30.0, gil_ms: 12.0, ..STALL };
+        assert_eq!(partly.dismissal(20.0, false), Some(Dismissal::Short));
+        assert_eq!(Times { gil_ms: 25.0, ..partly }.dismissal(20.0, false), None);
+    }
 
     #[test]
     fn the_call_site_is_the_innermost_line_outside_the_standard_library() {

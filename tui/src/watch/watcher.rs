@@ -326,11 +326,10 @@ impl Watch {
         }
         watched.inspected_ns = now;
         let place = place_of_stack(&look.evidence.stack, sample);
-        let started = now - stretch;
         let open = watched.open.get_or_insert_with(|| {
             let wall =
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-            OpenStall::open(&target.process, watched.tid, started, wall - stretch / 1_000_000)
+            OpenStall::open(&target.process, watched.tid, now, stretch, wall - stretch / 1_000_000)
         });
         if open.is_new() {
             open.green_thread = current_green_thread(&self.observer, watched.greenlet_state);
@@ -339,7 +338,7 @@ impl Watch {
             open.is_task_sought = true;
             open.task = current_task(&self.observer, &look.frames);
         }
-        open.add(&self.observer.target().process, now, look.evidence);
+        open.add(&self.observer.target().process, watched.tid, now, look.evidence);
         Step::Busy(place)
     }
 
