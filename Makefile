@@ -57,14 +57,17 @@ lint: venv ## Formatting and lints, Rust and Python
 	$(BIN)/ruff format --check .
 
 .PHONY: test
-test: test-rust test-python test-eventlet test-asyncio-suites evtop-test ## Everything that must pass, also Eventlet's and CPython's suites
+test: test-rust test-python ## What every change must pass: core and Python package, on both drivers
+
+.PHONY: test-all
+test-all: test test-eventlet test-asyncio-suites evtop-test ## The same, Eventlet's and CPython's own suites, and evtop from outside
 
 .PHONY: test-rust
 # Some of evtop's look at a real Python with greenlets.
 test-rust: export EVTOP_TEST_PYTHON = $(VENV_PYTHON)
 test-rust: venv ## Rust tests of the core and of evtop
 	if cargo nextest --version >/dev/null 2>&1; \
-	then cargo nextest run --workspace --no-fail-fast --no-tests=pass && cargo test --workspace --doc; \
+	then cargo nextest run --workspace --no-fail-fast --retries 1 --no-tests=pass && cargo test --workspace --doc; \
 	else cargo test --workspace --no-fail-fast; fi
 
 .PHONY: test-python

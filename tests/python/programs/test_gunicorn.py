@@ -29,7 +29,11 @@ class Gunicorn:
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
                 command,
-                env=isolated.environment(hub, {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(PYTHON_TESTS)}),
+                env=isolated.environment(
+                    hub,
+                    # A home of its own: gunicorn keeps its control socket there.
+                    {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(PYTHON_TESTS), "HOME": str(log.parent)},
+                ),
                 cwd=PYTHON_TESTS,
                 pass_fds=[listener.fileno()],
                 stdout=output,
