@@ -52,15 +52,13 @@ def in_own_process(
     silent: bool = True,
     env: dict[str, str] | None = None,
     needs=(),
-    broken: str | None = None,
 ):
     """Decorates a test body that takes no arguments.
 
     patched: `eventlet.monkey_patch()` is the child's first act. silent: a traceback on stderr fails the
     test, since that is how a hub reports what it could not deliver to anyone. env: further variables for
     the child.
-    needs: the `services.Service`s the body speaks to. broken: why it is known to fail on our hub; take the
-    word away with the fault.
+    needs: the `services.Service`s the body speaks to.
     """
 
     def decorate(function):
@@ -71,10 +69,7 @@ def in_own_process(
 
         path = inspect.getsourcefile(function)
 
-        fails = [pytest.mark.xfail(reason=broken, strict=False)] if broken else []
-        choices = [pytest.param(hub, marks=fails if hub.is_ours else (), id=hub.name) for hub in hubs]
-
-        @pytest.mark.parametrize("hub", choices)
+        @pytest.mark.parametrize("hub", [pytest.param(hub, id=hub.name) for hub in hubs])
         def test(hub):
             require_hub(hub)
             for service in needs:
