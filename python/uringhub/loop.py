@@ -8,16 +8,22 @@ Source: CPython, ``asyncio/base_events.py``, ``selector_events.py``, ``unix_even
 """
 
 import asyncio
+import contextvars
+import errno
 import selectors
 import sys
 import threading
-from asyncio import base_events, events, selector_events, sslproto
+from asyncio import base_events, constants, events, selector_events, sslproto, trsock
 
 from uringhub import _native, handles, processes
 from uringhub.transports import DatagramTransport, StreamTransport
 
 _current_thread = threading.get_ident
 _main_thread = threading.main_thread
+
+#: So many connections are accepted in one turn: more of them wait in the kernel, not as objects.
+_ACCEPTED_AT_ONCE = 64
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Registrations:
@@ -143,9 +149,56 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
     # Transports -------------------------------------------------------------------------------------------
 
+    def _accept_connection(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *limits):
+        """Accepts what has come, each connection without a task of its own; those behind TLS need one."""
+        if sslcontext is not None or self._debug:
+            return super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *limits)
+        for _ in range(min(backlog, _ACCEPTED_AT_ONCE)):
+            try:
+                connection, peer = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return None
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._rest_from_accepting(error, protocol_factory, sock, sslcontext, server, backlog, *limits)
+                return None
+            connection.setblocking(False)
+            # As if it were a task: what the factory sets is seen by this connection alone.
+            contextvars.copy_context().run(self._admit, protocol_factory, connection, peer, server)
+        return None
+
+    def _rest_from_accepting(self, error, protocol_factory, sock, *serving):
+        """The listener stays readable while there is no descriptor for its connections: look again later."""
+        message = "socket.accept() out of system resource"
+        context = {"message": message, "exception": error, "socket": trsock.TransportSocket(sock)}
+        self.call_exception_handler(context)
+        self._remove_reader(sock.fileno())
+        delay = constants.ACCEPT_RETRY_DELAY
+        self.call_later(delay, self._start_serving, protocol_factory, sock, *serving)
+
+    def _admit(self, protocol_factory, connection, peer, server):
+        try:
+            self._make_socket_transport(
+                connection, protocol_factory(), extra={"peername": peer}, server=server
+            )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # The stock loop says so in debug mode, in which this is not reached, and only then.
+            connection.close()
+
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)
+
+    _last_name = None
+
+    def _shared_name(self, name):
+        """An address that equals this one, the same object as for the last transport if that has it too."""
+        if name != self._last_name:
+            self._last_name = name
+        return self._last_name
 
     def _make_ssl_transport(
         self,

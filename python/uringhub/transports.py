@@ -3,6 +3,7 @@
 Source: CPython, ``asyncio/selector_events.py``.
 """
 
+import collections
 import socket
 from asyncio import protocols, selector_events
 
@@ -10,6 +11,9 @@ from uringhub import _native
 
 _StockStream = selector_events._SelectorSocketTransport
 _StockDatagram = selector_events._SelectorDatagramTransport
+
+# What the stock transport of this Python keeps unsent bytes in.
+_Buffer = getattr(_StockStream, "_buffer_factory", collections.deque)
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -26,6 +30,10 @@ class StreamTransport(_StockStream):
     def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
         self._stream = _native.Stream(loop, sock.fileno())
         super().__init__(loop, sock, protocol, waiter, extra, server)
+        # Most connections never need one, and an empty deque is as large as the rest of the transport.
+        self._buffer = ()
+        # All connections of a server have one address here.
+        self._extra["sockname"] = loop._shared_name(self._extra["sockname"])
         if sock.proto == 0 and sock.family in _INTERNET:
             # socket.socket() leaves the protocol to the kernel, and the stock transport wants it named.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -34,6 +42,8 @@ class StreamTransport(_StockStream):
     def set_protocol(self, protocol):
         """Give what comes from now on to another protocol."""
         super().set_protocol(protocol)
+        # The native side receives; the stock way of it would only take room.
+        self._read_ready_cb = None
         self._stream.set_entry(*self._entry())
 
     def _entry(self):
@@ -41,11 +51,8 @@ class StreamTransport(_StockStream):
         protocol = self._protocol
         if isinstance(protocol, protocols.BufferedProtocol):
             return protocol, True
-        data_received = getattr(protocol, "data_received", None)
-        if data_received is None and hasattr(protocol, "get_buffer"):
-            # By its methods a buffered protocol, though not by its class.
-            return protocol, True
-        return data_received, False
+        # Or by its methods a buffered protocol, though not by its class.
+        return protocol, not hasattr(protocol, "data_received") and hasattr(protocol, "get_buffer")
 
     def _add_reader(self, _fd, _callback, *_args):
         if self.is_reading():
@@ -59,13 +66,19 @@ class StreamTransport(_StockStream):
             self._buffer or self._eof or self._conn_lost or self._closing or self._empty_waiter is not None
         )
 
+    def _want_buffer(self):
+        if type(self._buffer) is tuple:
+            self._buffer = _Buffer()
+
     def _write_slowly(self, data):
+        self._want_buffer()
         super().write(data)
         self._update()
 
     def _write_rest(self, data, sent):
         """The socket took only ``sent`` bytes: the rest waits until it takes more."""
         self._loop._add_writer(self._sock_fd, self._write_ready)
+        self._want_buffer()
         if isinstance(self._buffer, bytearray):
             self._buffer += memoryview(data)[sent:]
         else:
@@ -75,6 +88,7 @@ class StreamTransport(_StockStream):
 
     def writelines(self, list_of_data):
         """Write several pieces."""
+        self._want_buffer()
         super().writelines(list_of_data)
         self._update()
 

@@ -31,9 +31,9 @@ const BULK_PATIENCE: u8 = 4;
 /// Whom received bytes go to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `protocol.data_received(bytes)`; the entry is that bound method.
+    /// `protocol.data_received(bytes)`.
     Plain,
-    /// `get_buffer` and `buffer_updated`; the entry is the protocol.
+    /// `get_buffer` and `buffer_updated`.
     Buffered,
 }
 
@@ -47,7 +47,7 @@ impl Kind {
 pub struct Receiver {
     /// For `_read_ready__on_eof` and `_fatal_error`.
     pub transport: Py<PyAny>,
-    /// See [`Kind`].
+    /// The protocol.
     pub entry: Py<PyAny>,
     /// The context that the protocol's callbacks run in.
     pub context: Py<PyAny>,
@@ -339,7 +339,7 @@ fn hand_over(
     transport: &Bound<'_, PyAny>,
     data: Bound<'_, PyBytes>,
 ) -> PyResult<()> {
-    match entry.call1((data,)) {
+    match entry.call_method1(intern!(entry.py(), "data_received"), (data,)) {
         Ok(_) => Ok(()),
         Err(error) => fatal(transport, error, "Fatal error: protocol.data_received() call failed."),
     }

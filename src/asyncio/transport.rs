@@ -55,8 +55,7 @@ impl Stream {
         self.direct.store(direct, Ordering::Relaxed);
     }
 
-    /// Starts or goes on receiving for `transport`; `entry` is the protocol if it is buffered, else its
-    /// `data_received`.
+    /// Starts or goes on receiving for `transport`; `entry` is its protocol.
     fn start(&self, py: Python<'_>, transport: Py<PyAny>, entry: Py<PyAny>, buffered: bool) -> PyResult<()> {
         let context = context::copy_current(py)?.unbind();
         let mut engine = self.core.get().engine()?.borrow_mut();
