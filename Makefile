@@ -108,6 +108,10 @@ evtop-long: develop $(EVTOP_VENV)/.ready evtop-build ## evtop's long runs: false
 evtop-matrix: develop $(EVTOP_VENV)/.ready evtop-build ## evtop on several Pythons: make evtop-matrix EVTOP_PYTHONS=a/python:b/python
 	EVTOP_PYTHONS=$(EVTOP_PYTHONS) $(EVTOP_VENV)/bin/python -m pytest -q -m "not long" tests/evtop
 
+.PHONY: evtop-wheel
+evtop-wheel: $(VENV)/.ready-wheels ## evtop's manylinux wheel, installed and run
+	$(VENV_PYTHON) tests/evtop/build_wheel.py
+
 .PHONY: suites-asyncio
 suites-asyncio: ## CPython's and uvloop's asyncio tests on both drivers: make suites-asyncio PY=3.12
 	PYTHON=$(PYTHON) tests/suites/run $(PY) --asyncio
