@@ -22,6 +22,7 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
         "waits_for_event": "event",
         "waits_for_semaphore": "lock",
         "waits_for_lock": "lock",
+        "waits_for_rlock": "lock",
         "waits_for_queue": "queue",
         "waits_for_threading_event": "event",
         "waits_for_green_thread": "green_thread",
@@ -30,8 +31,9 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
     assert "→ 127.0.0.1" in green["waits_to_recv"]["wait"]["target"]
     assert green["waits_to_recv"]["wait"]["text"] == "recv"
     assert green["waits_to_sleep"]["wait"]["seconds"] == 1000
-    edge = {"from": green["waits_for_green_thread"]["id"], "to": green["waits_to_sleep"]["id"]}
-    assert any(edge.items() <= each.items() for each in snapshot["edges"])
+    edges = {(edge["from"], edge["to"]): edge["kind"] for edge in snapshot["edges"]}
+    assert edges[green["waits_for_green_thread"]["id"], green["waits_to_sleep"]["id"]] == "join"
+    assert edges[green["waits_for_rlock"]["id"], green["holds_rlock"]["id"]] == "lock"
     assert snapshot["counters"]["frames_undecodable"] == snapshot["counters"]["stacks_torn"] == 0
 
 

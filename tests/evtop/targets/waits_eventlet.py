@@ -51,6 +51,19 @@ def waits_for_lock():
         pass
 
 
+rlock = threading.RLock()
+
+
+def holds_rlock():
+    with rlock:
+        eventlet.sleep(1000)
+
+
+def waits_for_rlock():
+    with rlock:
+        pass
+
+
 def waits_for_queue():
     queue.Queue().get()
 
@@ -71,6 +84,8 @@ for function in (
     waits_for_event,
     waits_for_semaphore,
     waits_for_lock,
+    holds_rlock,
+    waits_for_rlock,
     waits_for_queue,
     waits_for_threading_event,
 ):

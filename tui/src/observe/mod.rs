@@ -5,6 +5,7 @@ mod candidates;
 mod drivers;
 mod green;
 mod hubs;
+mod locks;
 mod native_call;
 mod observer;
 mod stacks;

@@ -3,6 +3,7 @@
 use super::drivers::Drivers;
 use super::green::{Green, present_green, read_green};
 use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
+use super::locks::lock_edges;
 use super::stacks::{Located, Stacks, places};
 use super::tasks::{present_tasks, read_tasks};
 use super::threads::{OsThread, match_threads, os_threads};
@@ -194,6 +195,7 @@ impl Observer {
         let threads = view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, &records);
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
+        edges.extend(lock_edges(&python, &greens));
         counters.green_threads_found = green_threads.len();
         counters.missed_permille =
             missed_permille(green_threads.len(), counters.green_threads_lost + counters.stacks_torn);
