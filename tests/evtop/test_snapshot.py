@@ -76,6 +76,21 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
     assert kinds == ["uringhub" if hub.startswith("loop-") else hub]
 
 
+@pytest.mark.parametrize("hub", ["eventlet-asyncio", "hub-uring", "hub-epoll"], indirect=True)
+def test_who_waits_across_the_two_worlds_is_told(start, python, hub):
+    pid = start(python, "waits_worlds.py", hub).read("ready")
+    snapshot = dump(pid)
+    tasks = by_name(snapshot["tasks"], "coroutine")
+    green = {node["id"] for node in snapshot["green_threads"]}
+    kinds = [node["wait"]["kind"] for node in snapshot["green_threads"] if node["wait"]]
+    assert kinds.count("task") == (1 if hub == "eventlet-asyncio" else 2)
+    bridges = [(edge["from"], edge["to"]) for edge in snapshot["edges"] if edge["kind"] == "bridge"]
+    assert [to for source, to in bridges if source in green].count(tasks["sleeps"]["id"]) == 1
+    if hub != "eventlet-asyncio":
+        blocked = tasks["blocks_in_the_green_world"]["id"]
+        assert [source for source, to in bridges if to in green] == [blocked]
+
+
 def test_greenlets_of_gevent_show_what_they_wait_for(start, python):
     pid = start(python, "waits_gevent.py").read("ready")
     green = by_name(dump(pid)["green_threads"])

@@ -1,6 +1,7 @@
 //! Assembling a snapshot: one look at a process, from threads to edges.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod candidates;
 mod drivers;
 mod green;

@@ -1,5 +1,6 @@
 //! The observer: keeps what is known between looks and takes a snapshot.
 
+use super::bridge::bridge_edges;
 use super::drivers::Drivers;
 use super::green::{Green, present_green, read_green};
 use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
@@ -196,6 +197,7 @@ impl Observer {
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
         edges.extend(lock_edges(&python, &greens));
+        edges.extend(bridge_edges(&python, &greens, &task_records));
         counters.green_threads_found = green_threads.len();
         counters.missed_permille =
             missed_permille(green_threads.len(), counters.green_threads_lost + counters.stacks_torn);

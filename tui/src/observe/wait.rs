@@ -61,6 +61,9 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
     if is_greenthread && &*inner.code.name == "wait" {
         return named(WaitKind::GreenThread, "green thread to end", object);
     }
+    if is_bridge(inner) {
+        return Some(bridge_wait(python, inner));
+    }
     if is_in("/eventlet/event.py") {
         return event_wait(python, outer).or_else(|| named(WaitKind::Event, "event", object));
     }
@@ -90,6 +93,16 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
     ))
 }
 
+/// `eventlet.asyncio.spawn_for_awaitable` or `uringhub.await_`: a green thread waits for a future in `future`.
+pub fn is_bridge(located: &Located) -> bool {
+    located.is_in("/eventlet/asyncio.py", "_run") || located.is_in("/uringhub/_worlds.py", "await_")
+}
+
+fn bridge_wait(python: &Python<'_>, located: &Located) -> Wait {
+    let object = located.local(python, "future").map(NodeId);
+    Wait { object, ..plain(WaitKind::Task, "task to end", Trust::Exact) }
+}
+
 /// `eventlet.event.Event.wait` inside `GreenThread.wait`, `GreenPool.waitall`, `tpool.execute`.
 fn event_wait(python: &Python<'_>, outer: &[Located]) -> Option<Wait> {
     let caller = outer.first()?;
@@ -99,6 +112,9 @@ fn event_wait(python: &Python<'_>, outer: &[Located]) -> Option<Wait> {
             object: target,
             ..plain(WaitKind::GreenThread, "green thread to end", Trust::Exact)
         });
+    }
+    if is_bridge(caller) {
+        return Some(bridge_wait(python, caller));
     }
     if caller.is_in("/eventlet/greenpool.py", "waitall") {
         return Some(plain(WaitKind::GreenThread, "pool to drain", Trust::Exact));
