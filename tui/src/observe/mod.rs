@@ -9,6 +9,7 @@ mod hubs;
 mod locks;
 mod native_call;
 mod observer;
+mod running;
 mod stacks;
 mod task_wait;
 mod tasks;
