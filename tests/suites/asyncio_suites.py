@@ -46,7 +46,7 @@ SUITE_TIMEOUT_S = 900
 ARGUMENTS = {
     "mixins": [str(HERE / "cpython_mixins.py")],
     "policy": [str(HERE / "cpython_policy.py")],
-    "uvloop": ["-p", "uvloop_factory", "-k", "UV", "tests"],
+    "uvloop": ["-p", "uvloop_factory", "-k", "_UV or TestUV or TestBaseUV", "tests"],
 }
 
 
