@@ -13,7 +13,6 @@ import ssl
 import sys
 import types
 
-import eventlet
 from eventlet import debug, greenthread, hubs, patcher
 from eventlet.greenio import base as greenio
 from eventlet.support import greenlets
@@ -132,9 +131,17 @@ def _patch_eventlet_asyncio(module):
 
 
 def _identify_tasks():
-    """Have eventlet's own look at the running greenlet give a task the same one at each of its steps."""
-    for module in (eventlet, greenlets, greenthread):
-        module.getcurrent = _native.getcurrent
+    """Have whoever looks at the running greenlet give a task the same one at each of its steps.
+
+    Eventlet does, and SQLAlchemy and awaitlet, which make greenlets that switch back to the one they were made
+    in. Most have the function in their own namespace.
+    """
+    original = greenlets.greenlet.getcurrent
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", {})
+        if isinstance(names.get("getcurrent"), types.BuiltinFunctionType):
+            if names["getcurrent"]() is original():
+                module.getcurrent = _native.getcurrent
     greenthread._uringhub_kill_in_task = _kill_in_task
     _recode(greenthread.kill, _kill)
 

@@ -8,6 +8,8 @@ Source: eventlet 0.41, ``eventlet/hubs/hub.py`` and ``eventlet/hubs/asyncio.py``
 """
 
 import errno
+import ssl  # noqa: F401  (`_share_ssl_context` finds it loaded)
+import sys
 import traceback
 
 from eventlet import patcher
@@ -26,6 +28,13 @@ WRITE = _base.WRITE
 def is_available():
     """Whether the hub can run here: always, since it falls back to epoll."""
     return True
+
+
+def _share_ssl_context():
+    """Have asyncio know the contexts of the program: eventlet gives it a copy of ``ssl`` with a class of its own."""
+    green = sys.modules.get("eventlet.green.ssl")
+    context = getattr(green, "_original_sslcontext", None) or sys.modules["ssl"].SSLContext
+    patcher.original("ssl").SSLContext = context
 
 
 class Hub(_native.Core, _asyncio_hub.Hub):
@@ -58,6 +67,7 @@ class Hub(_native.Core, _asyncio_hub.Hub):
     def _post_initialize(self):
         """Have asyncio use the original socket, select and threading; ``get_hub()`` works by now."""
         patcher._unmonkey_patch_asyncio_all()
+        _share_ssl_context()
         _green_selector.install()
         from uringhub._hub_loop import HubLoop
 

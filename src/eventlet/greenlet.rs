@@ -199,13 +199,22 @@ pub fn set_parent(child: &Bound<'_, PyAny>, parent: &Bound<'_, PyAny>) -> PyResu
     if status < 0 { Err(PyErr::fetch(child.py())) } else { Ok(()) }
 }
 
+/// How many references there are to a greenlet: its children hold one each.
+pub fn references(greenlet: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: the object is alive.
+    unsafe { ffi::Py_REFCNT(greenlet.as_ptr()) }
+}
+
+/// The parent of a greenlet; a main greenlet has none.
+pub fn parent<'py>(child: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: the child is alive; the result is a new reference, or null for a main greenlet, without an
+    // exception.
+    unsafe { Bound::from_owned_ptr_or_opt(child.py(), (api(child.py()).get_parent)(child.as_ptr())) }
+}
+
 /// Whether `parent` is the parent of `child`.
 pub fn has_parent(child: &Bound<'_, PyAny>, parent: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the child is alive; the result is a new reference, or null for a main greenlet, which has no
-    // parent, without an exception.
-    let found =
-        unsafe { Bound::from_owned_ptr_or_opt(child.py(), (api(child.py()).get_parent)(child.as_ptr())) };
-    found.is_some_and(|found| found.is(parent))
+    self::parent(child).is_some_and(|found| found.is(parent))
 }
 
 /// Whether the greenlet has run at all (it may have ended since).

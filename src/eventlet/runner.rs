@@ -5,7 +5,8 @@
 //! that blocks is suspended with its handle like any green thread, and the hub goes on with another. How far
 //! the batch has come is the turn's to know, so a runner that is resumed needs no more than to look again.
 //!
-//! A task that asked who it is (`tasks::getcurrent`) is pinned: its steps run in its own runner until it is done.
+//! A task that asked who it is (`tasks::getcurrent`), that blocked, or whose greenlet somebody keeps is pinned: its
+//! steps run in its own runner until it is done.
 //! The pin is an attribute of the task, so that it goes when the task goes.
 
 use pyo3::intern;
@@ -28,6 +29,8 @@ pub struct Runners {
     resting: Vec<usize>,
     /// How many tasks have a runner of their own; none, and nobody looks for them.
     pinned: usize,
+    /// How often a task has been left half-way.
+    pub leaves: u64,
     /// Sinks whose callback has not returned, and whether they were told something meanwhile.
     busy: Vec<(SinkId, bool)>,
 }
@@ -119,7 +122,7 @@ pub fn live(core: &Bound<'_, Core>) -> PyResult<()> {
         let monitored = handles(py)?.is_monitored(py)?;
         while let Some(runnable) = take(core, &me)? {
             // Only what ends the hub comes out here: it ends the runner, and its parent, the hub, hears of it.
-            if let Err(error) = run_one(core, guest, runnable, monitored) {
+            if let Err(error) = run_one(core, &me, guest, runnable, monitored) {
                 unpin(core, &me)?;
                 return Err(error);
             }
@@ -152,14 +155,51 @@ fn take(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<Option<Runnab
     Ok(if is_mine { core.get().local()?.borrow_mut().state.engine.turn.next() } else { None })
 }
 
+/// Runs a handle, and pins its task to this greenlet if somebody knows the two together by now.
+///
+/// A coroutine may make greenlets that switch back to the one they were made in, as SQLAlchemy and awaitlet do, so
+/// its next step must run there again. Such a greenlet holds a reference to its parent, which is how it shows.
+/// While one is suspended in the green world the count says nothing, so a task that blocked is pinned too.
+fn run_handle(
+    core: &Bound<'_, Core>,
+    me: &Bound<'_, PyAny>,
+    guest: &Bound<'_, LoopCore>,
+    handle: Py<PyAny>,
+    monitored: bool,
+) -> PyResult<()> {
+    let py = core.py();
+    let kept = handle.clone_ref(py).into_bound(py);
+    let seen = |core: &Bound<'_, Core>| {
+        Ok::<_, PyErr>((greenlet::references(me), core.get().local()?.borrow().runners.leaves))
+    };
+    let (references, leaves) = seen(core)?;
+    step(guest, handles(py)?, Runnable::Handle(handle), monitored)?;
+    let (references_now, leaves_now) = seen(core)?;
+    if references_now <= references && leaves_now == leaves {
+        return Ok(());
+    }
+    let Some(callback) = kept.getattr_opt(intern!(py, "_callback"))? else { return Ok(()) };
+    match callback.getattr_opt(intern!(py, "__self__"))? {
+        Some(task) if task.hasattr(intern!(py, "_fut_waiter"))? && !tasks::is_done(&task)? => {
+            pin(core, me, &task)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn run_one(
     core: &Bound<'_, Core>,
+    me: &Bound<'_, PyAny>,
     guest: &Bound<'_, LoopCore>,
     runnable: Runnable,
     monitored: bool,
 ) -> PyResult<()> {
     let handles = handles(core.py())?;
-    let Runnable::Ready(id) = runnable else { return step(guest, handles, runnable, monitored) };
+    let id = match runnable {
+        Runnable::Ready(id) => id,
+        Runnable::Handle(handle) => return run_handle(core, me, guest, handle, monitored),
+        _ => return Ok(()),
+    };
     {
         // A callback that is suspended half-way is not called again before it has returned.
         let mut local = core.get().local()?.borrow_mut();

@@ -82,6 +82,7 @@ pub fn leave(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<Option<P
     let Some((bridge, the_loop, task)) = find(core)? else { return Ok(None) };
     let py = core.py();
     bridge.current.bind(py).del_item(the_loop)?;
+    core.get().local()?.borrow_mut().runners.leaves += 1;
     bridge.left.bind(py).call1((&task, me))?;
     Ok(Some(task.unbind()))
 }

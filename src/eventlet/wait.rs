@@ -95,9 +95,17 @@ fn hub_greenlet<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
+/// So far up a coroutine's greenlet is looked for.
+const ANCESTORS_MAX: usize = 8;
+
 /// A green thread that ends must continue in the hub, so the hub becomes its parent.
 fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
     if greenlet::has_parent(me, hub) || greenlet::has_parent(hub, me) {
+        return Ok(());
+    }
+    // What a coroutine runs in a greenlet of its own (SQLAlchemy and awaitlet do) must come back to that coroutine.
+    let ancestors = std::iter::successors(greenlet::parent(me), greenlet::parent);
+    if ancestors.take(ANCESTORS_MAX).any(|ancestor| tasks::is_runner(&ancestor)) {
         return Ok(());
     }
     match greenlet::set_parent(me, hub) {

@@ -141,7 +141,7 @@ async def main():
         theirs.sendall(b"bytes")
     begin = time.monotonic()
     results = await asyncio.gather(receive(), nap(), child(), send())
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 10
     return results
 
 assert run(main()) == [b"bytes", "napped", b"out\\n", None]

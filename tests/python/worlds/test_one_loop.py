@@ -5,6 +5,8 @@ The old limitation: eventlet's asyncio hub puts its timers beside those of async
 
 from __future__ import annotations
 
+import pytest
+
 
 def test_hub_loop_is_the_current_and_the_running_loop(lifted):
     lifted("""
@@ -215,4 +217,25 @@ def test_new_loop_in_a_green_thread_does_not_hold_up_the_others(lifted):
     eventlet.spawn(beat)
     uringhub.run(main())
     assert len(beats) > 5, beats
+    """)
+
+
+@pytest.mark.parametrize("patched", [False, True])
+def test_loop_takes_the_tls_contexts_of_the_program(patched, lifted):
+    """Eventlet gives asyncio a copy of ``ssl`` with a class of its own, so that ``start_tls`` refused contexts."""
+    lifted(f"""
+    if {patched}:
+        eventlet.monkey_patch()
+    import ssl
+    context = ssl.create_default_context()
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        transport, protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
+        theirs.close()
+        try:
+            await loop.start_tls(transport, protocol, context, server_hostname="localhost")
+        except (ConnectionError, ssl.SSLError) as error:
+            return type(error).__name__
+    assert run(main())
     """)

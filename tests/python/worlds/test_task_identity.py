@@ -113,11 +113,12 @@ def test_task_that_is_dropped_while_it_waits_takes_its_greenlet_along(lifted):
 def test_callback_about_a_blocked_task_does_not_disturb_it(lifted):
     """``loop.call_soon(task.get_name)`` is bound to the task, and is not one of its steps."""
     lifted("""
+    from eventlet.event import Event
     async def main():
+        rest = Event()
         async def nap():
             eventlet.getcurrent()
-            eventlet.sleep(0.03)
-            return "rested"
+            return rest.wait()
         task = asyncio.create_task(nap())
         await asyncio.sleep(0.005)
         loop = asyncio.get_running_loop()
@@ -125,6 +126,34 @@ def test_callback_about_a_blocked_task_does_not_disturb_it(lifted):
             loop.call_soon(task.get_name)
             await asyncio.sleep(0)
         assert not task.done()
+        rest.send("rested")
         return await task
     assert run(main()) == "rested"
+    """)
+
+
+def test_greenlet_that_a_coroutine_makes_comes_back_to_that_coroutine(lifted):
+    """1. A coroutine runs plain code in a greenlet, as SQLAlchemy and awaitlet do. 2. That blocks in the green
+    world, then switches to the greenlet it was made in. The coroutine, by now at a later step, must be there."""
+    lifted("""
+    from greenlet import getcurrent, greenlet
+    def plain(number):
+        eventlet.sleep(0.001 * number)
+        assert getcurrent().parent.switch(asyncio.sleep(0.001, number)) == number
+        eventlet.sleep(0.001)
+        return getcurrent().parent.switch(asyncio.sleep(0.001, number + 1))
+    async def drive(number):
+        child = greenlet(plain)
+        result = child.switch(number)
+        while not child.dead:
+            result = child.switch(await result)
+        return result
+    async def block():
+        eventlet.sleep(0.002)
+    async def main():
+        blocking = [asyncio.create_task(block()) for _ in range(10)]
+        results = await asyncio.gather(*[drive(n) for n in range(10)])
+        await asyncio.gather(*blocking)
+        return results
+    assert run(main()) == list(range(1, 11))
     """)
