@@ -118,4 +118,6 @@ def test_connections_beyond_the_limit_of_descriptors_are_reported_and_served_lat
         server.close()
 
     run(main())
-    assert set(reported) == {"socket.accept() out of system resource"}
+    # CPython's own loop goes on to serve a server that was closed before the delay was over, and reports that.
+    own = {message for message in reported if "BaseSelectorEventLoop._start_serving" not in message}
+    assert own == {"socket.accept() out of system resource"}
