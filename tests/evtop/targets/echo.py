@@ -1,7 +1,11 @@
-"""`echo.py HUB CONNECTIONS`: an echo server at full load from a child of its own; a JSON line a second with the rate."""
+"""`echo.py HUB CONNECTIONS [PAUSE_S]`: an echo server at full load from a child of its own; a JSON line a second with the
+rate. It never blocks, unless SIGUSR1 asks it to block once.
+"""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -12,13 +16,15 @@ import hubs
 
 warnings.simplefilter("ignore")
 HUB, CONNECTIONS, PAUSE_S = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+BLOCK_S = 0.1
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 ADDRESS = listener.getsockname()
 
 
 def load():
     def one():
-        with socket.create_connection(ADDRESS) as client:
+        # The server may end first.
+        with contextlib.suppress(ConnectionError), socket.create_connection(ADDRESS) as client:
             while True:
                 client.sendall(b"x" * 64)
                 if not client.recv(64):
@@ -39,12 +45,25 @@ if os.fork() == 0:
     load()
 
 served = 0
+asked_to_block = False
+
+
+def ask(number, frame):
+    global asked_to_block
+    asked_to_block = True
+
+
+signal.signal(signal.SIGUSR1, ask)
 
 
 def report():
-    global served
+    global served, asked_to_block
     print(json.dumps({"rate": served}), flush=True)
     served = 0
+    if asked_to_block:
+        asked_to_block = False
+        time.sleep(BLOCK_S)  # BLOCK control
+        print(json.dumps({"blocked": True}), flush=True)
 
 
 world = hubs.prepare(HUB)
