@@ -106,6 +106,19 @@ pub struct Schedule {
     pub run_queue_ns: u64,
 }
 
+/// Milliseconds that the hypervisor took from each processor since the start of the machine, in steps of ten; empty where
+/// the machine does not tell.
+pub fn stolen_ms() -> Vec<u64> {
+    /// `USER_HZ` is 100 on x86-64.
+    const UNIT_MS: u64 = 10;
+    const STEAL: usize = 8;
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let processors = text.lines().skip(1).take_while(|line| line.starts_with("cpu"));
+    processors
+        .filter_map(|line| Some(line.split_ascii_whitespace().nth(STEAL)?.parse::<u64>().ok()? * UNIT_MS))
+        .collect()
+}
+
 impl Proc {
     /// Names the process; nothing is read yet.
     pub fn new(pid: i32) -> Self {

@@ -123,12 +123,16 @@ impl Class {
 /// Where the time of a stall went.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Delay {
-    /// The application's own part: the whole less the two below.
+    /// The application's own part: the whole less the next three.
     pub application_ms: f64,
     /// Waiting for the GIL.
     pub gil_ms: f64,
     /// Ready, without a processor.
     pub run_queue_ms: f64,
+    /// Without a processor because the hypervisor had taken it away, at most.
+    pub stolen_ms: f64,
+    /// What it used of a processor, as far as the kernel had counted it.
+    pub processor_ms: f64,
 }
 
 /// A stretch inside a stall with one call site.

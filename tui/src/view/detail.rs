@@ -220,6 +220,9 @@ fn of_last_stall(model: &Model, last: &Stall, detail: &mut Detail) {
             span(last.delay.run_queue_ms)
         ),
     );
+    if last.delay.stolen_ms > 0.0 {
+        detail.sampled("taken", format!("up to {} by the hypervisor", span(last.delay.stolen_ms)));
+    }
     detail.sampled("call", last.syscall.clone().unwrap_or_else(|| "computing".to_owned()));
     if let Some(fd) = last.fd {
         detail.sampled("descriptor", fd.to_string());

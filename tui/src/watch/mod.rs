@@ -14,6 +14,7 @@ mod names;
 mod probe;
 mod segment;
 mod stalls;
+mod times;
 mod watcher;
 
 pub use classify::{Judgement, classify};

@@ -3,8 +3,9 @@
 use super::classify::{Judgement, classify};
 use super::evidence::Evidence;
 use super::segment::Progress;
-use crate::remote::{Activity, Proc, Schedule, syscall_name};
-use crate::state::{Class, Delay, Frame, Labelled, NodeId, STALL_SCHEMA, Stall, StallPart, Trust};
+use super::times::{Dismissal, Times, tick_ms};
+use crate::remote::{Activity, Proc, Schedule, stolen_ms, syscall_name};
+use crate::state::{Class, Frame, Labelled, NodeId, STALL_SCHEMA, Stall, StallPart, Trust};
 use std::sync::Arc;
 
 /// One call site inside a stall.
@@ -23,11 +24,17 @@ pub struct OpenStall {
     /// Time up to the latest look is accounted for.
     accounted_ns: u64,
     gil_ns: u64,
+    /// Time that closer looks found the thread asleep.
+    asleep_ns: u64,
     schedule: Schedule,
     /// Processor time up to the latest closer look: what the thread used later is not the stall's.
     on_cpu_ns: u64,
     /// Time before the first closer look that may have been spent without a processor, unseen.
     unexplained_ns: u64,
+    /// How long the stall had lasted when the processor time was read first.
+    lead_ns: u64,
+    /// What the hypervisor had taken from each processor by then.
+    stolen_ms: Vec<u64>,
     bytes_moved: Option<u64>,
     files: Vec<(i32, u64, String)>,
     /// The green thread on the thread.
@@ -51,17 +58,6 @@ const COPY_BYTES: u64 = 4 << 20;
 /// A first closer look that comes later than this into a stall was kept from coming by a machine short of processors,
 /// which may have kept the thread from running as well.
 const PROMPT_NS: u64 = 6_000_000;
-/// The kernel brings a running thread's processor time up to date once a timer tick, 10 ms at the slowest.
-const TICK_MS: f64 = 10.0;
-
-/// Why a stretch without a switch is not a stall of the application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dismissal {
-    /// The thread was ready and had no processor.
-    RunQueue,
-    /// It was shorter than the threshold once waiting for others was taken off.
-    Short,
-}
 
 impl OpenStall {
     /// Opens at the first closer look, `stretch_ns` into the stall; the baselines are read then.
@@ -71,9 +67,12 @@ impl OpenStall {
             parts: Vec::new(),
             accounted_ns: now_ns - stretch_ns,
             gil_ns: 0,
+            asleep_ns: 0,
             schedule,
             on_cpu_ns: schedule.on_cpu_ns,
             unexplained_ns: stretch_ns.saturating_sub(PROMPT_NS),
+            lead_ns: stretch_ns,
+            stolen_ms: stolen_ms(),
             bytes_moved: process.bytes_moved(tid),
             files: Vec::new(),
             green_thread: None,
@@ -102,6 +101,9 @@ impl OpenStall {
         self.accounted_ns = now_ns;
         if judgement.class == Class::Gil {
             self.gil_ns += time_ns;
+        }
+        if evidence.activity != Activity::Running {
+            self.asleep_ns += time_ns;
         }
         if self.files.is_empty() && judgement.class == Class::Cpu && self.bytes_moved.is_some() {
             self.files = regular_files(process);
@@ -138,7 +140,9 @@ impl OpenStall {
             return Err(Dismissal::Short);
         }
         let computes = self.parts[chosen].evidence.activity == Activity::Running;
-        if let Some(dismissal) = times.dismissal(ms(threshold_ns), computes) {
+        // Who sleeps misses nothing of a processor that is taken away.
+        let times = if computes { times.on_a_taken_processor(&self.stolen_ms, &stolen_ms()) } else { times };
+        if let Some(dismissal) = times.dismissal(ms(threshold_ns), computes, tick_ms()) {
             return Err(dismissal);
         }
         self.recognise_copy(process, tid, chosen, times.on_cpu_ms);
@@ -156,6 +160,9 @@ impl OpenStall {
             unexplained_ms: ms(self.unexplained_ns),
             on_cpu_ms: ms(self.on_cpu_ns.saturating_sub(self.schedule.on_cpu_ns)),
             gil_ms: ms(self.gil_ns).min(duration_ms - run_queue_ms),
+            lead_ms: ms(self.lead_ns),
+            asleep_ms: ms(self.asleep_ns),
+            stolen_ms: 0.0,
         }
     }
 
@@ -226,52 +233,6 @@ impl OpenStall {
     }
 }
 
-/// Where the time of a stall went.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    duration_ms: f64,
-    /// Between its first and last look.
-    certain_ms: f64,
-    run_queue_ms: f64,
-    /// Before the first closer look, and possibly without a processor.
-    unexplained_ms: f64,
-    /// From the first to the latest closer look.
-    on_cpu_ms: f64,
-    gil_ms: f64,
-}
-
-impl Times {
-    fn delay(&self) -> Delay {
-        let application_ms = self.duration_ms - self.run_queue_ms - self.gil_ms;
-        Delay { application_ms, gil_ms: self.gil_ms, run_queue_ms: self.run_queue_ms }
-    }
-
-    fn is_gil(&self) -> bool {
-        self.gil_ms > self.delay().application_ms
-    }
-
-    /// The thread's own part: what is left without waiting for a processor. Time on the processor is its own beyond
-    /// doubt, however the waiting in between is told.
-    fn own_ms(&self) -> f64 {
-        let waiting_ms = self.run_queue_ms + self.unexplained_ms;
-        (self.certain_ms - waiting_ms).max(self.on_cpu_ms.min(self.certain_ms))
-    }
-
-    /// Why this is no stall of the application, if it is none.
-    fn dismissal(&self, threshold_ms: f64, computes: bool) -> Option<Dismissal> {
-        if self.own_ms() < threshold_ms {
-            let was_starved = self.certain_ms >= threshold_ms;
-            return Some(if was_starved { Dismissal::RunQueue } else { Dismissal::Short });
-        }
-        // A thread that computes uses its processor; if it did not, the machine took the processor away unseen.
-        let least_ms = threshold_ms.min(self.duration_ms) / 2.0 + TICK_MS / 2.0;
-        if computes && !self.is_gil() && self.on_cpu_ms + TICK_MS < least_ms {
-            return Some(Dismissal::RunQueue);
-        }
-        (self.own_ms() - self.gil_ms < threshold_ms && !self.is_gil()).then_some(Dismissal::Short)
-    }
-}
-
 /// The innermost frame outside the standard library: the line to change.
 fn call_site(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
     stack.iter().find(|frame| !is_standard_library(&frame.file))
@@ -316,37 +277,6 @@ fn ms(ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STALL: Times = Times {
-        duration_ms: 24.0,
-        certain_ms: 23.0,
-        run_queue_ms: 0.0,
-        unexplained_ms: 0.0,
-        on_cpu_ms: 9.0,
-        gil_ms: 0.0,
-    };
-
-    #[test]
-    fn a_late_first_look_proves_only_the_time_since_then() {
-        // 1. The thread was preempted for 17 ms, and so was the watcher. 2. The closer look came, and it computed.
-        assert_eq!(STALL.dismissal(20.0, true), None);
-        let late = Times { unexplained_ms: 17.0, ..STALL };
-        assert_eq!(late.dismissal(20.0, true), Some(Dismissal::RunQueue));
-    }
-
-    #[test]
-    fn time_on_the_processor_is_the_threads_own_whatever_it_waited_for() {
-        let waiting = Times { duration_ms: 41.0, certain_ms: 40.0, run_queue_ms: 30.0, ..STALL };
-        assert_eq!(waiting.dismissal(20.0, true), Some(Dismissal::RunQueue));
-        assert_eq!(Times { on_cpu_ms: 25.0, ..waiting }.dismissal(20.0, true), None);
-    }
-
-    #[test]
-    fn waiting_for_the_gil_is_taken_off() {
-        let partly = Times { duration_ms: 31.0, certain_ms: 30.0, gil_ms: 12.0, ..STALL };
-        assert_eq!(partly.dismissal(20.0, false), Some(Dismissal::Short));
-        assert_eq!(Times { gil_ms: 25.0, ..partly }.dismissal(20.0, false), None);
-    }
 
     #[test]
     fn the_call_site_is_the_innermost_line_outside_the_standard_library() {
