@@ -2,20 +2,28 @@
 
 import hubs
 import pytest
-from conftest import dump, evtop
+from conftest import dump, dump_until, evtop
 
 
 def by_name(nodes, key="name"):
     return {node[key].rsplit(".")[-1]: node for node in nodes}
 
 
+def kinds_of(nodes, key="name"):
+    """What those wait for whose name says for what."""
+    waiting = {name: node["wait"] for name, node in by_name(nodes, key).items() if name.startswith("waits_")}
+    return {name: wait and wait["kind"] for name, wait in waiting.items()}
+
+
+def dump_settled(pid, nodes, expected, key="name"):
+    """A snapshot in which everybody has come to the wait in its name, or the last one before the time is over."""
+    return dump_until(pid, lambda snapshot: kinds_of(snapshot[nodes], key) == expected)
+
+
 @pytest.mark.parametrize("hub", hubs.GREEN, indirect=True)
 def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, hub):
     pid = start(python, "waits_eventlet.py", 1, hub).read("ready")
-    snapshot = dump(pid)
-    green = by_name(snapshot["green_threads"])
-    kinds = {name: node["wait"]["kind"] for name, node in green.items() if name.startswith("waits_")}
-    assert kinds == {
+    expected = {
         "waits_to_accept": "read",
         "waits_to_recv": "read",
         "waits_to_sleep": "sleep",
@@ -23,10 +31,14 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
         "waits_for_semaphore": "lock",
         "waits_for_lock": "lock",
         "waits_for_rlock": "lock",
+        "waits_for_held_lock": "lock",
         "waits_for_queue": "queue",
         "waits_for_threading_event": "event",
         "waits_for_green_thread": "green_thread",
     }
+    snapshot = dump_settled(pid, "green_threads", expected)
+    assert kinds_of(snapshot["green_threads"]) == expected
+    green = by_name(snapshot["green_threads"])
     assert "listening on 127.0.0.1" in green["waits_to_accept"]["wait"]["target"]
     assert "→ 127.0.0.1" in green["waits_to_recv"]["wait"]["target"]
     assert green["waits_to_recv"]["wait"]["text"] == "recv"
@@ -34,6 +46,12 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
     edges = {(edge["from"], edge["to"]): edge["kind"] for edge in snapshot["edges"]}
     assert edges[green["waits_for_green_thread"]["id"], green["waits_to_sleep"]["id"]] == "join"
     assert edges[green["waits_for_rlock"]["id"], green["holds_rlock"]["id"]] == "lock"
+    held = green["waits_for_held_lock"]
+    assert held["wait"]["holders"] == {"value": [green["holds_lock_in_with"]["id"]], "trust": "inferred"}
+    assert edges[held["id"], green["holds_lock_in_with"]["id"]] == "lock"
+    # Who called `acquire` by hand cannot be found, and nobody is named in their stead.
+    assert green["waits_for_lock"]["wait"]["holders"]["value"] == []
+    assert "holders" not in green["waits_to_sleep"]["wait"]
     assert snapshot["counters"]["frames_undecodable"] == snapshot["counters"]["stacks_torn"] == 0
 
 
@@ -53,13 +71,11 @@ def test_the_kind_of_hub_and_its_driver_are_told(start, python, hub):
 @pytest.mark.parametrize("hub", hubs.LOOPS, indirect=True)
 def test_every_task_shows_what_it_awaits(start, python, hub):
     pid = start(python, "waits_asyncio.py", hub).read("ready")
-    snapshot = dump(pid)
-    tasks = by_name(snapshot["tasks"], "coroutine")
-    kinds = {name: node["wait"]["kind"] for name, node in tasks.items() if name.startswith("waits_")}
-    assert kinds == {
+    expected = {
         "waits_for_stream": "read",
         "waits_to_sleep": "sleep",
         "waits_for_lock": "lock",
+        "waits_for_held_lock": "lock",
         "waits_for_gather": "gather",
         "waits_for_queue": "queue",
         "waits_for_event": "event",
@@ -67,6 +83,11 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
         "waits_for_task": "task",
         "waits_in_generator": "sleep",
     }
+    snapshot = dump_settled(pid, "tasks", expected, "coroutine")
+    assert kinds_of(snapshot["tasks"], "coroutine") == expected
+    tasks = by_name(snapshot["tasks"], "coroutine")
+    assert tasks["waits_for_held_lock"]["wait"]["holders"]["value"] == [tasks["holds_lock_in_with"]["id"]]
+    assert tasks["waits_for_lock"]["wait"]["holders"]["value"] == []
     assert len(tasks["waits_for_gather"]["waits_on"]) == 2
     sleeper = by_name(snapshot["tasks"])["the sleeper"]
     assert tasks["waits_for_task"]["waits_on"] == [sleeper["id"]]
@@ -79,11 +100,15 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
 @pytest.mark.parametrize("hub", ["eventlet-asyncio", "hub-uring", "hub-epoll"], indirect=True)
 def test_who_waits_across_the_two_worlds_is_told(start, python, hub):
     pid = start(python, "waits_worlds.py", hub).read("ready")
-    snapshot = dump(pid)
+    count = 1 if hub == "eventlet-asyncio" else 3
+
+    def kinds(snapshot):
+        return [node["wait"]["kind"] for node in snapshot["green_threads"] if node["wait"]]
+
+    snapshot = dump_until(pid, lambda snapshot: kinds(snapshot).count("task") == count)
+    assert kinds(snapshot).count("task") == count
     tasks = by_name(snapshot["tasks"], "coroutine")
     green = {node["id"] for node in snapshot["green_threads"]}
-    kinds = [node["wait"]["kind"] for node in snapshot["green_threads"] if node["wait"]]
-    assert kinds.count("task") == (1 if hub == "eventlet-asyncio" else 2)
     bridges = [(edge["from"], edge["to"]) for edge in snapshot["edges"] if edge["kind"] == "bridge"]
     assert [to for source, to in bridges if source in green].count(tasks["sleeps"]["id"]) == 1
     if hub != "eventlet-asyncio":
@@ -91,9 +116,27 @@ def test_who_waits_across_the_two_worlds_is_told(start, python, hub):
         assert [source for source, to in bridges if to in green] == [blocked]
 
 
+@pytest.mark.parametrize("hub", ["hub-uring", "hub-epoll"], indirect=True)
+def test_the_holder_of_a_lock_of_both_worlds_is_told_to_both(start, python, hub):
+    pid = start(python, "waits_worlds.py", hub).read("ready")
+
+    def waiters(snapshot):
+        nodes = [*snapshot["green_threads"], *snapshot["tasks"]]
+        return [node for node in nodes if node["wait"] and node["wait"]["kind"] == "lock"]
+
+    snapshot = dump_until(pid, lambda snapshot: len(waiters(snapshot)) == 2)
+    green = by_name(snapshot["green_threads"])
+    task = by_name(snapshot["tasks"], "coroutine")["task_waits_for_lock"]
+    assert {node["id"] for node in waiters(snapshot)} == {green["green_waits_for_lock"]["id"], task["id"]}
+    for node in waiters(snapshot):
+        assert node["wait"]["holders"]["value"] == [green["holds_lock_in_with"]["id"]]
+    assert "queue get" in [node["wait"]["text"] for node in snapshot["green_threads"] if node["wait"]]
+
+
 def test_greenlets_of_gevent_show_what_they_wait_for(start, python):
     pid = start(python, "waits_gevent.py").read("ready")
-    green = by_name(dump(pid)["green_threads"])
+    expected = {"waits_to_recv": "read", "waits_to_sleep": "sleep"}
+    green = by_name(dump_settled(pid, "green_threads", expected)["green_threads"])
     assert green["waits_to_sleep"]["wait"]["seconds"] == 1000
     assert (green["waits_to_recv"]["wait"]["kind"], green["waits_to_recv"]["wait"]["text"]) == (
         "read",

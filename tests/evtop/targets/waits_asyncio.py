@@ -32,6 +32,16 @@ async def waits_for_lock():
         pass
 
 
+async def holds_lock_in_with(lock):
+    async with lock:
+        await asyncio.sleep(1000)
+
+
+async def waits_for_held_lock(lock):
+    async with lock:
+        pass
+
+
 async def waits_for_gather():
     await asyncio.gather(waits_to_sleep(), waits_to_sleep())
 
@@ -64,8 +74,11 @@ async def waits_in_generator():
 
 async def main():
     sleeper = asyncio.create_task(waits_to_sleep(), name="the sleeper")
+    lock = asyncio.Lock()
     tasks = [
         sleeper,
+        asyncio.create_task(holds_lock_in_with(lock)),
+        asyncio.create_task(waits_for_held_lock(lock)),
         asyncio.create_task(waits_for_task(sleeper)),
         *map(
             asyncio.create_task,
@@ -80,7 +93,7 @@ async def main():
             ],
         ),
     ]
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0)
     print(json.dumps({"ready": os.getpid()}), flush=True)
     await asyncio.gather(*tasks)
 

@@ -64,6 +64,30 @@ def waits_for_rlock():
         pass
 
 
+held_lock = threading.Lock()
+
+
+def holds_lock_in_with():
+    for _ in range(1):
+        with held_lock:
+            try:
+                eventlet.sleep(1000)
+            finally:
+                pass
+
+
+def held_lock_once():
+    # Its frame keeps the lock's exit method on the part of its value stack that is no longer in use.
+    with held_lock:
+        pass
+    eventlet.sleep(1000)
+
+
+def waits_for_held_lock():
+    with held_lock:
+        pass
+
+
 def waits_for_queue():
     queue.Queue().get()
 
@@ -86,11 +110,14 @@ for function in (
     waits_for_lock,
     holds_rlock,
     waits_for_rlock,
+    held_lock_once,
+    holds_lock_in_with,
+    waits_for_held_lock,
     waits_for_queue,
     waits_for_threading_event,
 ):
     eventlet.spawn(function)
 eventlet.spawn(waits_for_green_thread, sleeper)
-eventlet.sleep(0.5)
+eventlet.sleep(0)
 print(json.dumps({"ready": os.getpid()}), flush=True)
 eventlet.sleep(10000)

@@ -23,6 +23,6 @@ def waits_to_sleep():
 
 gevent.spawn(waits_to_recv)
 gevent.spawn(waits_to_sleep)
-gevent.sleep(0.5)
+gevent.sleep(0)
 print(json.dumps({"ready": os.getpid()}), flush=True)
 gevent.sleep(10000)

@@ -1,5 +1,6 @@
 //! Code objects: names, and the line of an instruction.
 
+use super::live::{TABLE_LIMIT, handler_depth};
 use super::objects::Python;
 use crate::remote::{int_at, word_at};
 use std::collections::HashMap;
@@ -9,6 +10,9 @@ use std::sync::Arc;
 const LINE_TABLE_LIMIT: usize = 1 << 20;
 /// Local names beyond this are not read.
 const LOCALS_LIMIT: usize = 512;
+
+/// `co_exceptiontable` since 3.11.
+const EXCEPTION_TABLE: usize = 40;
 
 /// What is kept of a code object.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Code {
     pub locals: Vec<String>,
     first_line: i32,
     line_table: Vec<u8>,
+    /// `co_exceptiontable`; 3.10 has none.
+    exception_table: Option<Vec<u8>>,
     instructions: u64,
     is_location_table: bool,
     /// The words that identify the object while it lives at its address.
@@ -126,6 +132,9 @@ impl Code {
             locals: python.strings(&names).into_iter().map(Option::unwrap_or_default).collect(),
             first_line: int_at(record, layout.code_first_line),
             line_table: python.byte_string(word_at(record, layout.code_line_table), LINE_TABLE_LIMIT)?,
+            exception_table: (layout.minor >= 11)
+                .then(|| python.byte_string(word_at(record, EXCEPTION_TABLE), TABLE_LIMIT))
+                .flatten(),
             instructions: address + layout.code_instructions as u64,
             is_location_table: layout.minor >= 11,
             fingerprint,
@@ -147,6 +156,12 @@ impl Code {
             delta_line(&self.line_table, self.first_line, offset)
         };
         line.unwrap_or(self.first_line).max(0) as u32
+    }
+
+    /// The height of the value stack at which the handler around an instruction starts; `None` if there is no handler.
+    pub fn handled_depth(&self, instruction: u64) -> Option<usize> {
+        let unit = instruction.checked_sub(self.instructions)? / 2;
+        handler_depth(self.exception_table.as_deref()?, unit)
     }
 
     /// The slots of a local variable: on 3.10 an argument that is captured has two, of which the first is empty.

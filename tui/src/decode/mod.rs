@@ -8,6 +8,7 @@ mod code;
 mod dicts;
 mod frames;
 mod greenlets;
+mod live;
 mod objects;
 mod pools;
 mod tasks;

@@ -1,7 +1,7 @@
 //! Nodes that wait on each other in a circle.
 
 use super::finding::{Context, Finding, Lint, Severity};
-use crate::state::{NodeId, Trust};
+use crate::state::{Edge, EdgeKind, NodeId, Trust};
 use std::collections::{HashMap, HashSet};
 
 /// Nobody in a circle of waits can ever go on.
@@ -19,7 +19,8 @@ impl Lint for Deadlock {
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
         let mut next: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
-        for edge in &context.snapshot.edges {
+        // A semaphore may have other holders, who go on and release it.
+        for edge in context.snapshot.edges.iter().filter(|edge| edge.kind != EdgeKind::Semaphore) {
             next.entry(edge.from).or_default().push(edge.to);
         }
         let mut starts: Vec<NodeId> = next.keys().copied().collect();
@@ -40,13 +41,21 @@ impl Deadlock {
         let names: HashMap<NodeId, &String> = greens.chain(tasks).collect();
         let name = |id: &NodeId| names.get(id).map_or_else(|| id.to_string(), |name| (*name).clone());
         let round: Vec<String> = circle.iter().chain(circle.first()).map(name).collect();
+        let inferred = |edge: &Edge| {
+            edge.trust == Trust::Inferred && circle.contains(&edge.from) && circle.contains(&edge.to)
+        };
+        let is_inferred = context.snapshot.edges.iter().any(inferred);
+        let text = match &*round {
+            [alone, _] => format!("{alone} waits for a lock that it holds itself: it can never go on"),
+            round => format!("{} wait on each other: none of them can go on", round.join(" → ")),
+        };
         Finding {
             lint: self.name(),
             subject: circle.first().map(NodeId::to_string).unwrap_or_default(),
             severity: Severity::Error,
-            text: format!("{} wait on each other: none of them can go on", round.join(" → ")),
+            text,
             advice: "break the circle: wait with a timeout, or let only one side wait for the other",
-            trust: Trust::Exact,
+            trust: if is_inferred { Trust::Inferred } else { Trust::Exact },
             nodes: circle,
             place: None,
         }

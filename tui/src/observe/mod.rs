@@ -11,6 +11,7 @@ mod native_call;
 mod observer;
 mod running;
 mod stacks;
+mod sync;
 mod task_wait;
 mod tasks;
 mod threads;

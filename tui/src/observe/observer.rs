@@ -3,7 +3,7 @@
 use super::bridge::bridge_edges;
 use super::drivers::Drivers;
 use super::green::{present_green, read_green};
-use super::locks::lock_edges;
+use super::locks::{StacksOf, find_holders};
 use super::running::{ThreadView, fill_running, thread_of_main};
 use super::stacks::Stacks;
 use super::tasks::{present_tasks, read_tasks};
@@ -194,7 +194,8 @@ impl Observer {
         let threads = view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, &records);
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
-        edges.extend(lock_edges(&python, &greens));
+        let stacks = StacksOf { greens: &greens, tasks: &task_records };
+        edges.extend(find_holders(&python, &mut self.stacks, &stacks, &mut green_threads, &mut tasks));
         edges.extend(bridge_edges(&python, &greens, &task_records));
         counters.green_threads_found = green_threads.len();
         counters.missed_permille =

@@ -1,7 +1,8 @@
 //! What an asyncio task waits for, from its await chain.
 
 use super::stacks::Located;
-use super::wait::{plain, socket_fd};
+use super::sync::sync_wait;
+use super::wait::{plain, sleep_text, socket_fd};
 use crate::decode::{Python, TaskRecord, TaskState};
 use crate::state::{NodeId, Trust, Wait, WaitKind};
 
@@ -16,6 +17,7 @@ pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located]) ->
     }
     let awaited = (record.awaited != 0).then_some(NodeId(record.awaited));
     let known = chain.iter().find_map(|located| library_wait(python, located));
+    let known = sync_wait(python, chain).or(known);
     let mut wait = known.unwrap_or_else(|| future_wait(python, record));
     wait.object = wait.object.or(awaited);
     Some(wait)
@@ -29,7 +31,7 @@ fn library_wait(python: &Python<'_>, located: &Located) -> Option<Wait> {
     let name = &*located.code.name;
     if is_in("/asyncio/tasks.py") && name == "sleep" {
         let seconds = number("delay");
-        let text = seconds.map_or("sleep".to_owned(), |seconds| format!("sleep {seconds} s"));
+        let text = seconds.map_or("sleep".to_owned(), sleep_text);
         return Some(Wait { seconds, ..plain(WaitKind::Sleep, text, Trust::Exact) });
     }
     if is_in("/asyncio/locks.py") {

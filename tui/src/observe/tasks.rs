@@ -68,7 +68,8 @@ pub fn present_tasks(
     (tasks, edges)
 }
 
-fn decode_chain(python: &Python<'_>, stacks: &mut Stacks, record: &TaskRecord) -> Vec<Located> {
+/// The frames of a task's await chain, innermost first.
+pub fn decode_chain(python: &Python<'_>, stacks: &mut Stacks, record: &TaskRecord) -> Vec<Located> {
     record.chain.iter().rev().filter_map(|step| stacks.locate(python, python.frame(step.frame)?)).collect()
 }
 

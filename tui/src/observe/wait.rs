@@ -2,13 +2,28 @@
 
 use super::native_call::native_wait;
 use super::stacks::Located;
+use super::sync::sync_wait;
 use crate::decode::Python;
 use crate::remote::int_at;
 use crate::state::{NodeId, Trust, Wait, WaitKind};
 
 /// A wait of a kind, with nothing else known.
 pub fn plain(kind: WaitKind, text: impl Into<String>, trust: Trust) -> Wait {
-    Wait { kind, text: text.into(), fd: None, target: None, seconds: None, object: None, trust }
+    Wait {
+        kind,
+        text: text.into(),
+        fd: None,
+        target: None,
+        seconds: None,
+        object: None,
+        holders: None,
+        trust,
+    }
+}
+
+/// A sleep for people: 0.15 + 0.3 is 0.45.
+pub fn sleep_text(seconds: f64) -> String {
+    format!("sleep {} s", (seconds * 1e6).round() / 1e6)
 }
 
 /// The wait of a green thread; its stack is innermost first.
@@ -45,7 +60,7 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
     if &*inner.code.name == "sleep" {
         let seconds = number("seconds");
         let kind = if seconds == Some(0.0) { WaitKind::Turn } else { WaitKind::Sleep };
-        let text = seconds.map_or("sleep".to_owned(), |seconds| format!("sleep {seconds} s"));
+        let text = seconds.map_or("sleep".to_owned(), sleep_text);
         return Some(Wait { seconds, ..plain(kind, text, Trust::Exact) });
     }
     let object = inner.local(python, "self");
@@ -60,6 +75,9 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
     let is_greenthread = is_in("/eventlet/greenthread.py") || is_in("/uringhub/_primitives.py");
     if is_greenthread && &*inner.code.name == "wait" {
         return named(WaitKind::GreenThread, "green thread to end", object);
+    }
+    if let Some(wait) = sync_wait(python, outer) {
+        return Some(wait);
     }
     if is_bridge(inner) {
         return Some(bridge_wait(python, inner));
@@ -171,7 +189,7 @@ fn gevent_wait(python: &Python<'_>, inner: &Located) -> Option<Wait> {
     let is_in = |file: &str| inner.code.file.ends_with(file);
     if is_in("/gevent/hub.py") && name == "sleep" {
         let seconds = inner.local(python, "seconds").and_then(|value| python.number(value));
-        let text = seconds.map_or("sleep".to_owned(), |seconds| format!("sleep {seconds} s"));
+        let text = seconds.map_or("sleep".to_owned(), sleep_text);
         return Some(Wait { seconds, ..plain(WaitKind::Sleep, text, Trust::Exact) });
     }
     if is_in("/gevent/_socket3.py") || is_in("/gevent/_socketcommon.py") || is_in("/gevent/ssl.py") {

@@ -1,6 +1,6 @@
 //! A snapshot as plain text.
 
-use crate::state::{Frame, Snapshot, Wait};
+use crate::state::{Frame, NodeId, Snapshot, Trust, Wait};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\n{} green threads", snapshot.green_threads.len())?;
     for green in &snapshot.green_threads {
         write!(out, "\n{} {} [{}, {}]", green.id, green.name, green.role, green.state)?;
-        write_wait(out, green.wait.as_ref())?;
+        write_wait(out, snapshot, green.wait.as_ref())?;
         if green.state != "running" {
             write_stack(out, &green.stack)?;
         }
@@ -47,7 +47,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\n{} tasks", snapshot.tasks.len())?;
     for task in &snapshot.tasks {
         write!(out, "\n{} {} {} [{}]", task.id, task.name, task.coroutine, task.state)?;
-        write_wait(out, task.wait.as_ref())?;
+        write_wait(out, snapshot, task.wait.as_ref())?;
         write_stack(out, &task.stack)?;
     }
     let lost = &snapshot.counters;
@@ -69,7 +69,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     }
 }
 
-fn write_wait(out: &mut String, wait: Option<&Wait>) -> std::fmt::Result {
+fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std::fmt::Result {
     let Some(wait) = wait else { return writeln!(out) };
     write!(out, " waits for {}", wait.text)?;
     if let Some(fd) = wait.fd {
@@ -78,7 +78,23 @@ fn write_wait(out: &mut String, wait: Option<&Wait>) -> std::fmt::Result {
     if let Some(target) = &wait.target {
         write!(out, " ({target})")?;
     }
+    if let Some(holders) = &wait.holders {
+        match &*holders.value {
+            [] => write!(out, ", holder unknown")?,
+            [holder, ..] => {
+                let mark = if holders.trust == Trust::Inferred { "~" } else { "" };
+                write!(out, ", held by {mark}{holder} {}", name_of(snapshot, *holder))?;
+            }
+        }
+    }
     writeln!(out)
+}
+
+/// The name of a green thread, or the coroutine of a task.
+fn name_of(snapshot: &Snapshot, id: NodeId) -> &str {
+    let green = snapshot.green_threads.iter().find(|green| green.id == id).map(|green| &*green.name);
+    let task = || snapshot.tasks.iter().find(|task| task.id == id).map(|task| &*task.coroutine);
+    green.or_else(task).unwrap_or_default()
 }
 
 fn write_stack(out: &mut String, stack: &[Arc<Frame>]) -> std::fmt::Result {

@@ -168,6 +168,9 @@ pub struct Wait {
     /// The object waited on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<NodeId>,
+    /// Who holds the lock that is waited for; empty if nobody was found, absent if it is no lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Labelled<Vec<NodeId>>>,
     /// How sure this is.
     pub trust: Trust,
 }
@@ -236,8 +239,10 @@ pub enum EdgeKind {
     Gather,
     /// A green thread waits for another's end.
     Join,
-    /// A green thread waits for a lock another holds.
+    /// A green thread or task waits for a lock another holds.
     Lock,
+    /// The same for a semaphore, which may have other holders.
+    Semaphore,
     /// A task awaits a green thread, or the reverse.
     Bridge,
 }

@@ -67,6 +67,9 @@ impl Detail {
         if let Some(object) = wait.object {
             self.exact("object", object.to_string());
         }
+        if wait.holders.as_ref().is_some_and(|holders| holders.value.is_empty()) {
+            self.fact("holder", "unknown: nobody seen in a with block of it", Trust::Inferred);
+        }
     }
 }
 

@@ -18,7 +18,16 @@ pub fn frame(function: &str, file: &str, line: u32) -> Arc<Frame> {
 
 /// A wait of a kind.
 pub fn wait(kind: WaitKind, text: &str) -> Wait {
-    Wait { kind, text: text.into(), fd: None, target: None, seconds: None, object: None, trust: Trust::Exact }
+    Wait {
+        kind,
+        text: text.into(),
+        fd: None,
+        target: None,
+        seconds: None,
+        object: None,
+        holders: None,
+        trust: Trust::Exact,
+    }
 }
 
 /// A suspended green thread in application code at a line.

@@ -92,6 +92,19 @@ fn a_circle_of_waits_is_a_deadlock() {
 }
 
 #[test]
+fn who_waits_for_a_lock_of_its_own_never_goes_on_but_a_semaphore_may_have_other_holders() {
+    let mut snapshot = only(vec![green(1, "cached", 1, wait(WaitKind::Lock, "lock"))]);
+    let edge = |kind| Edge { from: NodeId(1), to: NodeId(1), kind, trust: Trust::Inferred };
+    snapshot.edges = vec![edge(EdgeKind::Semaphore)];
+    assert_eq!(case(snapshot.clone()).check("deadlock"), []);
+    snapshot.edges = vec![edge(EdgeKind::Lock)];
+    let findings = case(snapshot).check("deadlock");
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].text, "cached waits for a lock that it holds itself: it can never go on");
+    assert_eq!(findings[0].trust, Trust::Inferred);
+}
+
+#[test]
 fn a_hub_thread_in_the_same_code_look_after_look_is_blocked_now() {
     let mut snapshot = only(Vec::new());
     snapshot.threads[0].activity.value = "clock_nanosleep".into();

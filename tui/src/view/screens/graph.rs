@@ -13,7 +13,7 @@ pub const WAITERS: usize = 2;
 /// Columns.
 pub const COLUMNS: &[Column] = &[
     Column::text("Waited on, and who waits", Width::Share(3)).label(Trust::Exact),
-    Column::text("Why", Width::Fixed(9)),
+    Column::text("Why", Width::Fixed(10)),
     Column::number("Waiting", 9).label(Trust::Exact),
     Column::number("Still", 7).label(Trust::Sampled).from(70),
     Column::text("Is itself", Width::Share(3)),
@@ -26,6 +26,7 @@ pub fn edge_name(kind: EdgeKind) -> &'static str {
         EdgeKind::Gather => "gather",
         EdgeKind::Join => "join",
         EdgeKind::Lock => "lock",
+        EdgeKind::Semaphore => "semaphore",
         EdgeKind::Bridge => "bridge",
     }
 }
@@ -128,7 +129,7 @@ impl<'m> Graph<'m> {
             Cell::default(),
             count(self.waiters.get(&object).map_or(0, Vec::len)),
             Cell::default(),
-            Cell::text("=an object several wait on"),
+            Cell::text(if kind == WaitKind::Lock { "~holder unknown" } else { "=an object several wait on" }),
         ];
         Row::new(RowKey::Object(object), cells)
     }
