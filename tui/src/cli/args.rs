@@ -40,7 +40,7 @@ pub struct Args {
     /// Print one snapshot as plain text and end.
     #[arg(long)]
     pub once: bool,
-    /// With --once: stop the process for tens of milliseconds, so that no green thread is missed.
+    /// With --once: stop the process for some milliseconds, so that no green thread is missed.
     #[arg(long, requires = "once")]
     pub pause: bool,
 }
@@ -68,7 +68,7 @@ pub struct DumpArgs {
     /// As JSON (schema evtop.snapshot/1).
     #[arg(long)]
     pub json: bool,
-    /// Stop the process for tens of milliseconds, so that no green thread is missed.
+    /// Stop the process for some milliseconds, so that no green thread is missed.
     #[arg(long)]
     pub pause: bool,
 }

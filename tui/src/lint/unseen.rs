@@ -15,7 +15,7 @@ impl Lint for Unseen {
     }
 
     fn example(&self) -> &'static str {
-        "About 23 % of the green threads ended while evtop read them, and as many were missed: counts are too small"
+        "About 23 % of the green threads started and ended while evtop looked: they are missed, and counts are too small"
     }
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
@@ -26,7 +26,7 @@ impl Lint for Unseen {
             subject: String::new(),
             severity: Severity::Note,
             text: format!(
-                "About {} % of the green threads ended while evtop read them, and as many were missed: counts are too small",
+                "About {} % of the green threads started and ended while evtop looked: they are missed, and counts are too small",
                 missed / 10
             ),
             advice: "evtop dump --pause misses none; reusing green threads (GreenPool) also costs less than so many short ones",

@@ -15,7 +15,7 @@ use crate::state::{
     Counters, Edge, EdgeKind, Fd, Frame, GreenThread, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task,
     Timer, Wait, WaitKind,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -92,6 +92,8 @@ pub struct Observer {
     finder: GreenletFinder,
     known: Vec<u64>,
     last_search: Option<(Instant, Duration)>,
+    /// Share of the green threads that the last search did not find.
+    unseen: f64,
     seen: Seen,
     unchanged: Unchanged,
     drivers: Drivers,
@@ -115,6 +117,7 @@ impl Observer {
             finder: GreenletFinder::default(),
             known: Vec::new(),
             last_search: None,
+            unseen: 0.0,
             seen: Seen::default(),
             unchanged: Unchanged::default(),
             drivers: Drivers::default(),
@@ -147,21 +150,28 @@ impl Observer {
         Ok(())
     }
 
-    /// Takes a snapshot of the process while it stands still: exact, and tens of milliseconds that it does not run.
+    /// Takes a snapshot of the process while it stands still: exact, and it is told how long the process did not run.
     pub fn look_paused(&mut self) -> Result<Snapshot, LookError> {
-        self.check_alive()?;
+        // All that does not change is learned while the process runs: where greenlets are, code, names of peers.
+        self.look()?;
         let pid = self.target.process.pid();
+        let stopped = Instant::now();
         let pause =
             Pause::all(&self.target.process).map_err(|source| LookError::NotPaused { pid, source })?;
         self.last_search = None;
-        let mut snapshot = self.look()?;
+        let mut snapshot = self.look_at(true)?;
         drop(pause);
         snapshot.counters.is_paused = true;
+        snapshot.counters.paused_us = stopped.elapsed().as_micros() as u64;
         Ok(snapshot)
     }
 
     /// Takes a snapshot.
     pub fn look(&mut self) -> Result<Snapshot, LookError> {
+        self.look_at(false)
+    }
+
+    fn look_at(&mut self, is_stopped: bool) -> Result<Snapshot, LookError> {
         let started = Instant::now();
         self.check_alive()?;
         self.seen.start_round();
@@ -169,7 +179,7 @@ impl Observer {
         let mut counters = Counters::default();
         let maps = self.target.process.maps().unwrap_or_default();
         self.target.refresh_modules(&maps);
-        self.search(&maps, &mut counters);
+        let is_searched = self.search(&maps, &mut counters);
 
         let python = Python::new(&self.target.memory, &self.target.interpreter);
         self.unchanged.start_round(self.stacks.verify(&python));
@@ -181,6 +191,15 @@ impl Observer {
             &self.known,
             &mut counters,
         );
+        if is_searched && !is_stopped {
+            let again = Instant::now();
+            self.unseen = unseen_share(&python, &self.target, &mut self.finder, &self.known);
+            if let Some((_, cost)) = &mut self.last_search {
+                *cost += again.elapsed();
+            }
+        } else if is_stopped {
+            self.unseen = 0.0;
+        }
         let task_records = read_tasks(&python, &mut counters);
         let records = python.threads();
         let kernel = os_threads(&self.target.process);
@@ -198,8 +217,8 @@ impl Observer {
         edges.extend(find_holders(&python, &mut self.stacks, &stacks, &mut green_threads, &mut tasks));
         edges.extend(bridge_edges(&python, &greens, &task_records));
         counters.green_threads_found = green_threads.len();
-        counters.missed_permille =
-            missed_permille(green_threads.len(), counters.green_threads_lost + counters.stacks_torn);
+        let gone = counters.green_threads_lost + counters.stacks_torn;
+        counters.missed_permille = missed_permille(self.unseen, is_searched, green_threads.len(), gone);
         let fds = self.resolve_fds(&mut green_threads, &mut tasks);
         let cost = self.target.memory.cost();
         counters.read_calls = cost.calls - cost_before.calls;
@@ -222,11 +241,11 @@ impl Observer {
     }
 
     /// Looks for greenlets that are not known yet, as often as its cost allows.
-    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) {
-        let Some(module) = self.target.greenlet else { return };
+    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> bool {
+        let Some(module) = self.target.greenlet else { return false };
         let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= cost * SEARCH_REST);
         if !is_due {
-            return;
+            return false;
         }
         let started = Instant::now();
         let python = Python::new(&self.target.memory, &self.target.interpreter);
@@ -236,6 +255,7 @@ impl Observer {
             self.known = found;
         }
         self.last_search = Some((started, started.elapsed()));
+        true
     }
 
     fn present_process(&self, kernel_threads: usize) -> Process {
@@ -283,9 +303,26 @@ impl Observer {
     }
 }
 
-/// As many green threads as ended between being found and being read have started unseen, if their number is steady.
-fn missed_permille(found: usize, lost: usize) -> Option<u32> {
-    u32::try_from(lost * 1000 / (found + lost).max(1)).ok()
+/// The share of the green threads alive just after a search that it did not find: a second search tells.
+///
+/// A search takes milliseconds, and who starts in a pool that it has passed is not found. Those of the second search that the
+/// first one has not are they, and who started in between.
+fn unseen_share(python: &Python<'_>, target: &Target, finder: &mut GreenletFinder, known: &[u64]) -> f64 {
+    let Some(module) = target.greenlet.filter(|_| finder.knows_pools()) else { return 0.0 };
+    // Arenas that were mapped meanwhile hold nothing but what the first search did not find.
+    let maps = target.process.maps().unwrap_or_default();
+    let known: HashSet<u64> = known.iter().copied().collect();
+    let now = finder.find(python, &module, &maps);
+    let unseen = now.iter().filter(|implementation| !known.contains(implementation)).count();
+    unseen as f64 / now.len().max(1) as f64
+}
+
+/// The share of the green threads that a look does not show. If their number is steady, as many have started unseen since
+/// they were found as have ended since; right after a search that is part of what the second one tells.
+fn missed_permille(unseen: f64, is_searched: bool, found: usize, gone: usize) -> Option<u32> {
+    let gone = gone as f64 / (found + gone).max(1) as f64;
+    let missed = if is_searched { unseen.max(gone) } else { 1.0 - (1.0 - unseen) * (1.0 - gone) };
+    Some((missed * 1000.0).ceil() as u32)
 }
 
 fn join_edges(green_threads: &[GreenThread]) -> Vec<Edge> {

@@ -56,6 +56,9 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         "\nNot shown: {} green threads that ended meanwhile, {} torn stacks, {} undecodable frames, {} undecodable tasks",
         lost.green_threads_lost, lost.stacks_torn, lost.frames_undecodable, lost.tasks_undecodable
     )?;
+    if lost.is_paused {
+        writeln!(out, "The process was stopped for {:.1} ms", lost.paused_us as f64 / 1000.0)?;
+    }
     match lost.missed_permille {
         Some(missed) if missed > 0 => {
             writeln!(

@@ -291,8 +291,8 @@ pub struct Counters {
     pub green_threads_found: usize,
     /// Known greenlets that vanished or changed while they were read.
     pub green_threads_lost: usize,
-    /// Share of the live greenlets that this look does not show, in thousandths; inferred from how many ended between
-    /// being found and being read.
+    /// Share of the live greenlets that this look does not show, in thousandths; inferred from a second search, and from
+    /// how many ended between being found and being read.
     pub missed_permille: Option<u32>,
     /// Stacks that stayed inconsistent after every retry, and are not shown.
     pub stacks_torn: usize,
@@ -312,4 +312,6 @@ pub struct Counters {
     pub is_full_search: bool,
     /// The process was stopped during this look.
     pub is_paused: bool,
+    /// For how long, in microseconds.
+    pub paused_us: u64,
 }
