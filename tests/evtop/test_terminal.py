@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from screens import Screens
 
 PROJECT = Path(__file__).resolve().parents[2]
 TARGET = Path(__file__).parent / "targets" / "shop.py"
@@ -276,6 +277,16 @@ def test_the_end_of_the_program_is_said_and_its_last_data_stay(shown, target):
     terminal.keys("q")
     terminal.wait_for(rf"evtop: process {target.pid} has ended")
     terminal.assert_restored(3)
+
+
+def test_a_terminal_that_answers_no_question_is_no_obstacle(evtop, target):
+    shown = Screens([evtop, str(target.pid)])
+    try:
+        shown.read_until(rb"Process=", DEADLINE_S)
+        os.write(shown.master, b"\x0c3")
+        shown.read_until(rb"customer", DEADLINE_S)
+    finally:
+        shown.close()
 
 
 def test_the_screen_follows_the_size_of_the_terminal(shown):

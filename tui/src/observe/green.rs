@@ -170,7 +170,7 @@ pub fn present_green(
                 (None, false) => "green thread",
             };
             let id = NodeId(record.object);
-            let (age_ms, unchanged_ms) = seen.note(id, &decoded.places);
+            let (age_ms, unchanged_ms) = seen.note(id, &decoded.places, record.print);
             let name = decoded.name.clone().or_else(|| name_of(python, stacks, record));
             GreenThread {
                 id,

@@ -69,10 +69,11 @@ impl Seen {
         self.round += 1;
     }
 
-    /// Notes a node's stack; returns its age and for how long its stack has not changed, in milliseconds.
-    pub fn note(&mut self, id: NodeId, stack: &[Arc<Frame>]) -> (u64, u64) {
+    /// Notes a node's stack, and a word that differs once it has run, even if it came back to the same place; returns its
+    /// age and for how long neither has changed, in milliseconds.
+    pub fn note(&mut self, id: NodeId, stack: &[Arc<Frame>], run: u64) -> (u64, u64) {
         let now = Instant::now();
-        let print = stack.iter().fold(stack.len() as u64, |print, frame| {
+        let print = stack.iter().fold(run ^ stack.len() as u64, |print, frame| {
             print.rotate_left(7) ^ (Arc::as_ptr(frame) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
         let entry = self.nodes.entry(id).or_insert((now, now, print, 0));

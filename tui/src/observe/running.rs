@@ -174,7 +174,10 @@ pub fn fill_running(green_threads: &mut [GreenThread], threads: &[Thread]) {
     for thread in threads {
         let Some(id) = thread.green_thread else { continue };
         if let Some(green) = green_threads.iter_mut().find(|green| green.id == id) {
-            green.stack = thread.stack.clone();
+            // One that was read as suspended has been resumed since: its stack belongs to its wait, as it was read.
+            if green.state == "running" || green.stack.is_empty() {
+                green.stack = thread.stack.clone();
+            }
             green.tid = Some(thread.tid);
             let is_loop = |frame: &Arc<Frame>| is_hub_file(&frame.file) && is_machinery(frame);
             if green.role != "main" && green.stack.last().is_some_and(is_loop) {

@@ -44,7 +44,7 @@ pub fn present_tasks(
             .or_insert_with(|| python.class_path(record.event_loop).unwrap_or_default())
             .clone();
         let stack = places(&chain);
-        let (age_ms, unchanged_ms) = seen.note(from, &stack);
+        let (age_ms, unchanged_ms) = seen.note(from, &stack, record.awaited);
         tasks.push(Task {
             id: from,
             name: record.name.clone().unwrap_or_default(),

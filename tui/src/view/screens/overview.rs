@@ -90,8 +90,9 @@ impl Page<'_> {
                 let hub = thread.hub.as_ref()?;
                 let driver = hub.value.driver.as_deref().map(|driver| format!(" on {driver}"));
                 let activity = &thread.activity;
+                let preposition = if activity.value == "running" { "" } else { "in " };
                 Some(format!(
-                    "{}{}{}, thread {} {}in {}",
+                    "{}{}{}, thread {} {}{preposition}{}",
                     mark(hub.trust),
                     hub.value.kind,
                     driver.unwrap_or_default(),
