@@ -1,5 +1,7 @@
 """Every planted block is found: right class, right line, right duration."""
 
+import os
+import signal
 import socket
 
 import pytest
@@ -101,6 +103,7 @@ def test_waiting_for_the_gil_is_told_from_blocking(start, watch, python):
         target = start(python, "gil.py")
         pid = target.read("ready")
         watcher = watch(pid)
+        os.kill(pid, signal.SIGUSR1)
         target.read("held")
         delays = [stall["delay"] for stall in watcher.stop() if stall["class"] == "gil"]
         target.stop()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import EVTOP, evtop
+from conftest import DEADLINE_S, EVTOP, evtop
 
 
 def only_sentence(done):
@@ -60,7 +60,9 @@ def test_a_refusal_names_the_capability_and_the_container_flag(start, python):
             "--inh-caps=-all",
             str(copy),
         ]
-        done = subprocess.run([*command, "dump", str(pid)], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [*command, "dump", str(pid)], capture_output=True, text=True, timeout=DEADLINE_S
+        )
     finally:
         copy.unlink()
     assert done.returncode == 4, done.stderr
@@ -138,7 +140,7 @@ def test_a_watched_process_that_ends_is_said_to_have_ended(start, watch, python)
     watcher = watch(target.read("ready"))
     target.child.kill()
     target.child.wait()
-    _, errors = watcher.child.communicate(timeout=20)
+    _, errors = watcher.child.communicate(timeout=DEADLINE_S)
     assert f"process {target.pid} has ended" in errors
     assert watcher.child.returncode == 3
 
@@ -147,7 +149,7 @@ def test_a_watched_process_that_execs_is_said_to_have_been_replaced(start, watch
     target = start(python, "replaced.py")
     watcher = watch(target.read("ready"))
     os.kill(target.pid, signal.SIGUSR1)
-    _, errors = watcher.child.communicate(timeout=20)
+    _, errors = watcher.child.communicate(timeout=DEADLINE_S)
     assert f"process {target.pid} has started another program" in errors
     assert watcher.child.returncode == 3
 
@@ -155,6 +157,7 @@ def test_a_watched_process_that_execs_is_said_to_have_been_replaced(start, watch
 def test_a_watched_process_that_forks_is_still_watched(start, watch, python):
     target = start(python, "forks.py")
     watcher = watch(target.read("ready"))
+    os.kill(target.pid, signal.SIGUSR1)
     target.read("forked")
     stalls = watcher.stop()
     # Waiting for the child may block too, on a loaded machine.

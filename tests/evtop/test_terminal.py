@@ -17,7 +17,7 @@ from screens import Screens
 
 PROJECT = Path(__file__).resolve().parents[2]
 TARGET = Path(__file__).parent / "targets" / "shop.py"
-DEADLINE_S = 30
+DEADLINE_S = 60
 # Prints which of the two are on; `stty` writes a minus before those that are off.
 MODES = r"stty -a | tr ' ;' '\n\n' | grep -x -e icanon -e echo"
 

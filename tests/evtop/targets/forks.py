@@ -1,14 +1,17 @@
-"""Forks children that end at once, and blocks after each."""
+"""At SIGUSR1 forks children that end at once, and blocks after each."""
 
 import asyncio
 import json
 import os
+import signal
 import time
 
 
 async def main():
+    go = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, go.set)
     print(json.dumps({"ready": os.getpid()}), flush=True)
-    await asyncio.sleep(1)
+    await go.wait()
     for _ in range(3):
         if os.fork() == 0:
             os._exit(0)

@@ -1,9 +1,10 @@
-"""A loop whose thread is kept from running by another thread that holds the GIL inside one long C call."""
+"""A loop whose thread, from SIGUSR1 on, is kept from running by another one that holds the GIL inside one long C call."""
 
 import asyncio
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -22,9 +23,10 @@ def hold():
 
 
 async def main():
+    go = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, go.set)
     print(json.dumps({"ready": os.getpid()}), flush=True)
-    for _ in range(60):
-        await asyncio.sleep(0.01)
+    await go.wait()
     for _ in range(3):
         thread = threading.Thread(target=hold)
         thread.start()

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const STALLED: u8 = 8;
 /// A signal is noticed within this time.
 const POLL: Duration = Duration::from_millis(100);
+/// So long a process that seems to have no hub is given to come to it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a command failed.
 enum Failure {
@@ -126,6 +128,7 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
         signal_hook::flag::register(signal, interrupted.clone())?;
     }
     let mut is_announced = false;
+    let started = Instant::now();
     loop {
         let rest =
             deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -142,7 +145,8 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
             }
             Ok(WatchEvent::Counters(now)) => {
                 counters = now;
-                if !is_announced {
+                // A process that has just started may not have come to its hub yet.
+                if !is_announced && (now.threads > 0 || started.elapsed() > PATIENCE) {
                     eprintln!("evtop: watching {} hub threads of process {}", now.threads, args.pid);
                     is_announced = true;
                 }
