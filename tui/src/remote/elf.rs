@@ -31,7 +31,10 @@ pub fn identify(path: &Path) -> io::Result<Option<Identity>> {
     if &head[..4] != b"\x7fELF" {
         return Ok(None);
     }
-    Ok(Some(Identity { is_64_bit: head[4] == 2, machine: u16::from_le_bytes([head[18], head[19]]) }))
+    let machine = [head[18], head[19]];
+    let is_big_endian = head[5] == 2;
+    let machine = if is_big_endian { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
+    Ok(Some(Identity { is_64_bit: head[4] == 2, machine }))
 }
 
 /// Addresses of symbols as linked, and what to add to them in memory.

@@ -129,3 +129,40 @@ fn find_greenlet(process: &Proc, maps: &[Mapping]) -> Option<GreenletModule> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a program file that starts like this.
+    fn sentence(bits: u8, endianness: u8, machine: [u8; 2]) -> Option<(u8, String)> {
+        let name =
+            format!("evtop-elf-{}-{bits}-{endianness}-{}-{}", std::process::id(), machine[0], machine[1]);
+        let path = std::env::temp_dir().join(name);
+        let mut head = [0; 20];
+        head[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', bits, endianness]);
+        head[18..].copy_from_slice(&machine);
+        std::fs::write(&path, head).expect("the directory for temporary files is writable");
+        let identity = identify(&path).expect("the file was just written").expect("it starts like ELF");
+        std::fs::remove_file(&path).expect("it was just written");
+        check_machine(7, identity).err().map(|error| (error.exit_code(), error.to_string()))
+    }
+
+    #[test]
+    fn programs_of_other_machines_are_refused_by_their_name() {
+        assert_eq!(sentence(2, 1, [62, 0]), None);
+        let other = |machine: &str| {
+            Some((6, format!("process 7 is built for {machine}; evtop reads x86-64 processes only")))
+        };
+        assert_eq!(sentence(2, 1, [183, 0]), other("AArch64"));
+        assert_eq!(sentence(2, 1, [243, 0]), other("RISC-V"));
+        assert_eq!(sentence(2, 2, [0, 22]), other("s390x"));
+        assert_eq!(sentence(2, 1, [1, 1]), other("ELF machine 257"));
+        // i386, and x32: 32-bit programs for a 64-bit processor.
+        for (bits, machine) in [(1, [3, 0]), (1, [62, 0])] {
+            let (code, text) = sentence(bits, 1, machine).expect("refused");
+            assert_eq!(code, 6);
+            assert!(text.contains("32-bit"), "{text}");
+        }
+    }
+}
