@@ -103,7 +103,7 @@ evtop-test: develop $(EVTOP_VENV)/.ready evtop-build ## evtop against real proce
 # Measured as it is installed, optimised; the figures go to benches/results/evtop.md.
 evtop-long: export EVTOP = $(CURDIR)/target/release/evtop
 evtop-long: develop $(EVTOP_VENV)/.ready ## evtop's long runs, half an hour: false entries, cost, pauses: make evtop-long ONLY=attach
-	cargo build --release -p evtop
+	cargo build --release -p evtop --bins --examples
 	EVTOP_RESULTS=1 $(EVTOP_VENV)/bin/python -m pytest -q -s -m long $(if $(ONLY),-k "$(ONLY)") tests/evtop
 
 EVTOP_VERSIONS ?= 3.10 3.11 3.12 3.13

@@ -2,11 +2,12 @@
 //! of the first look, which finds every green thread, and of each later one.
 
 use evtop::observe::Observer;
+use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
 
 fn processor_ms() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 * 1e3 + used.tv_nsec as f64 / 1e6
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
