@@ -129,7 +129,7 @@ fn locks_of_frame(
 fn lock_of_exit(python: &Python<'_>, value: u64, wanted: &HashSet<u64>) -> Option<u64> {
     /// `im_self` of a bound method and `m_self` of a built-in one.
     const SELF: u64 = 24;
-    let class = python.type_of(value).filter(|_| value % 8 == 0)?;
+    let class = python.type_of(value).filter(|_| value.is_multiple_of(8))?;
     let is_method = class == python.interpreter.types.method
         || python.type_name(class).as_deref() == Some("builtin_function_or_method");
     let object = python.field(value, SELF).filter(|_| is_method)?;
