@@ -54,7 +54,8 @@ def table(rows):
     lines = [
         "# evtop: what the long runs gave",
         "",
-        "Written by `make evtop-long`. Load: the machine's load average over the last minute when the row was written.",
+        "Written by `make evtop-long`. Load: the machine's load average over the last minute when the row was written; beyond",
+        "what the row itself asks for, others used the processors meanwhile, and processor times are longer than alone.",
         "",
         "| what | bar | figure | command | commit | load |",
         "|---|---|---|---|---|---:|",
