@@ -6,30 +6,17 @@ workloads are written once; what differs between Eventlet and gevent is in `micr
 
 from __future__ import annotations
 
-import argparse
-import json
 import pathlib
-import statistics
 import sys
-import time
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent)
 
-from servers.implementations import IMPLEMENTATIONS
-from servers.serve import install_policy, start_under_its_environment
+from micro_process import Workloads, main
+from servers.serve import install_policy
 
-WORKLOADS = {}
-
-
-def workload(name: str, operations: int):
-    """Register a function that performs `operations` operations, given the API and the count."""
-
-    def register(function):
-        WORKLOADS[name] = (function, operations)
-        return function
-
-    return register
+#: Each performs so many operations as it is told, with the calls of an API.
+workload = Workloads()
 
 
 def nothing() -> None:
@@ -179,42 +166,14 @@ def recv_settimeout(api, count: int) -> None:
     _round_trips(api, count, 30.0)
 
 
-def measure(api, names: list[str], rounds: int) -> dict[str, float]:
-    """Median over `rounds` of CPU microseconds per operation, after one short unmeasured round."""
-    figures = {}
-    for name in names:
-        function, count = WORKLOADS[name]
-        function(api, max(100, count // 20))
-        samples = []
-        for _ in range(rounds):
-            started_ns = time.process_time_ns()
-            function(api, count)
-            samples.append((time.process_time_ns() - started_ns) / 1e3 / count)
-        figures[name] = statistics.median(samples)
-    return figures
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "implementation",
-        choices=[name for name, one in IMPLEMENTATIONS.items() if one.library in ("eventlet", "gevent")],
-    )
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="workload")
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    unknown = set(args.workloads) - set(WORKLOADS)
-    if unknown:
-        parser.error(f"unknown workload {', '.join(unknown)}; known: {', '.join(WORKLOADS)}")
-    implementation = IMPLEMENTATIONS[args.implementation]
-    start_under_its_environment(implementation)
+def prepare(implementation):
+    """The library's calls, under the hub that it is about."""
     install_policy(implementation.policy)
     import micro_api
 
     api = micro_api.load(implementation.library)
-    print(json.dumps(measure(api, args.workloads, args.rounds)), flush=True)
+    return lambda function, count: function(api, count)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, workload, ("eventlet", "gevent"), prepare)

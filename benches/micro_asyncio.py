@@ -5,34 +5,20 @@ Prints one JSON object, microseconds of process CPU time per operation for every
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import pathlib
-import statistics
 import sys
-import time
 
 if __name__ == "__main__":
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent)
 
-from servers.implementations import IMPLEMENTATIONS
+from micro_process import Workloads, main
 from servers.on_asyncio import make_loop
-from servers.serve import start_under_its_environment
 
-WORKLOADS = {}
+#: Each is a coroutine function that performs so many operations as it is told.
+workload = Workloads("loop-")
 #: So many callbacks are scheduled before the loop runs them.
 BATCH = 100
-
-
-def workload(name: str, operations: int):
-    """Register a coroutine function that performs as many operations as it is told."""
-
-    def register(function):
-        WORKLOADS[f"loop-{name}"] = (function, operations)
-        return function
-
-    return register
 
 
 def nothing() -> None:
@@ -96,38 +82,12 @@ async def subprocess(count: int) -> None:
         await process.wait()
 
 
-def measure(loop, names: list[str], rounds: int) -> dict[str, float]:
-    """Median over `rounds` of CPU microseconds per operation, after one short unmeasured round."""
-    figures = {}
-    for name in names:
-        function, count = WORKLOADS[name]
-        loop.run_until_complete(function(max(BATCH, count // 20)))
-        samples = []
-        for _ in range(rounds):
-            started_ns = time.process_time_ns()
-            loop.run_until_complete(function(count))
-            samples.append((time.process_time_ns() - started_ns) / 1e3 / count)
-        figures[name] = statistics.median(samples)
-    return figures
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    choices = [name for name, one in IMPLEMENTATIONS.items() if one.library == "asyncio"]
-    parser.add_argument("implementation", choices=choices)
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="workload")
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    unknown = set(args.workloads) - set(WORKLOADS)
-    if unknown:
-        parser.error(f"unknown workload {', '.join(unknown)}; known: {', '.join(WORKLOADS)}")
-    implementation = IMPLEMENTATIONS[args.implementation]
-    start_under_its_environment(implementation)
+def prepare(implementation):
+    """A loop, current but not running."""
     loop = make_loop(implementation.loop)
     asyncio.set_event_loop(loop)
-    print(json.dumps(measure(loop, args.workloads, args.rounds)), flush=True)
+    return lambda function, count: loop.run_until_complete(function(count))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, workload, ("asyncio",), prepare)
