@@ -72,6 +72,12 @@ def port_of(listener) -> int:
     return listener.getsockname()[1]
 
 
+async def serve_on(_server) -> None:
+    """Serves until killed. `create_server` has started it, and rloop 0.5.0 closes the listening socket of a server
+    that is told so again, as `serve_forever` does."""
+    await asyncio.Event().wait()
+
+
 async def serve_protocol(loop, args, name: str) -> None:
     """`create_server` with a protocol, behind TLS if there is a certificate."""
     context = None
@@ -80,7 +86,7 @@ async def serve_protocol(loop, args, name: str) -> None:
         context.load_cert_chain(args.certificate)
     server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
     announce(port_of(server.sockets[0]), name)
-    await server.serve_forever()
+    await serve_on(server)
 
 
 async def serve_streams(loop, args, name: str) -> None:
@@ -91,7 +97,7 @@ async def serve_streams(loop, args, name: str) -> None:
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=BACKLOG)
     announce(port_of(server.sockets[0]), name)
-    await server.serve_forever()
+    await serve_on(server)
 
 
 async def serve_sockets(loop, args, name: str) -> None:
@@ -124,7 +130,7 @@ async def serve_unix(loop, args, name: str) -> None:
     path = f"uringhub-bench-{os.getpid()}"
     server = await loop.create_unix_server(Echo, "\0" + path, backlog=BACKLOG)
     announce(0, name, address=f"unix:@{path}")
-    await server.serve_forever()
+    await serve_on(server)
 
 
 async def serve_aiohttp(loop, args, name: str) -> None:
