@@ -166,6 +166,34 @@ def recv_settimeout(api, count: int) -> None:
     _round_trips(api, count, 30.0)
 
 
+@workload("worlds-ping-pong", 10_000)
+def worlds_ping_pong(api, count: int) -> None:
+    """A green thread and a task hand a ball to and fro: what the task waits on is asyncio's, what the green
+    thread waits on is Eventlet's, and each is filled from the other world."""
+    to_task, to_green = api.task_queue(), api.Queue()
+
+    async def return_it():
+        for _ in range(count):
+            to_green.put_nowait(await to_task.get())
+
+    task = api.create_task(return_it())
+    for ball in range(count):
+        to_task.put_nowait(ball)
+        to_green.get()
+    api.wait_for_task(task)
+
+
+@workload("worlds-await", 5_000)
+def worlds_await(api, count: int) -> None:
+    """A green thread waits for a coroutine that waits once, by the one call that the library has for it."""
+
+    async def wait_once():
+        await api.task_sleep(0)
+
+    for _ in range(count):
+        api.wait_for_task(wait_once())
+
+
 def prepare(implementation):
     """The library's calls, under the hub that it is about."""
     install_policy(implementation.policy)

@@ -23,6 +23,7 @@ def _eventlet() -> types.SimpleNamespace:
     from eventlet.green import socket
 
     return types.SimpleNamespace(
+        **_worlds(eventlet.hubs.get_hub()),
         sleep=eventlet.sleep,
         spawn=eventlet.spawn,
         wait=operator.methodcaller("wait"),
@@ -37,6 +38,29 @@ def _eventlet() -> types.SimpleNamespace:
         event_wait=eventlet.event.Event.wait,
         socket=socket,
     )
+
+
+def _worlds(hub) -> dict:
+    """What a green thread has for tasks, on a hub that runs an asyncio loop."""
+    if not hasattr(hub, "loop"):
+        return {}
+    import asyncio
+
+    from eventlet.asyncio import spawn_for_awaitable
+
+    if type(hub).__module__.startswith("uringhub"):
+        from uringhub import await_
+    else:
+
+        def await_(awaitable):
+            return spawn_for_awaitable(awaitable).wait()
+
+    return {
+        "create_task": hub.loop.create_task,
+        "task_queue": asyncio.Queue,
+        "task_sleep": asyncio.sleep,
+        "wait_for_task": await_,
+    }
 
 
 def _gevent() -> types.SimpleNamespace:

@@ -75,6 +75,9 @@ _MICRO_LIMITS = {
 }
 
 
+#: Row of both worlds, bar against Eventlet's asyncio hub.
+_WORLDS_LIMITS = {"worlds-ping-pong": 4.0}
+
 #: Row, bar of the io_uring driver against uvloop.
 _LOOP_LIMITS = {
     "loop-echo-64x512": 1.0,
@@ -130,12 +133,15 @@ def hub_bars(rows: dict[str, str]) -> list[Bar]:
             found.append(_over(row, "gevent", ours, 1.0, title, is_strict=True))
         for row in ("wsgi-hello-8", "wsgi-hello-64", "wsgi-hello-256"):
             found.append(_over(row, "epolls", ours, 1.2, rows.get(row, row)))
+        for row, limit in _WORLDS_LIMITS.items():
+            found.append(_over(row, "asyncio", ours, limit, rows.get(row, row)))
         pair = (("idle-8000+64", ours), ("idle-8000+64", "epolls"))
         idle = f"RSS per connection: {ours} ÷ epolls"
         found.append(Bar(idle, *pair, 1.0, is_upper=True, quantity="rss_per_connection_bytes"))
     for row, title in rows.items():
+        stocks = ("asyncio", "asyncio-uvloop") if row.startswith("worlds-") else STOCK
         for ours in DRIVERS:
-            found.extend(_over(row, stock, ours, 1.0, f"never slower, {title}") for stock in STOCK)
+            found.extend(_over(row, stock, ours, 1.0, f"never slower, {title}") for stock in stocks)
     return found
 
 

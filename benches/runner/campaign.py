@@ -78,7 +78,7 @@ class Samples:
 
 
 def _candidates(row: Row, plan: Plan) -> list[Implementation]:
-    chosen = [IMPLEMENTATIONS[name] for name in plan.implementations]
+    chosen = [IMPLEMENTATIONS[name] for name in plan.implementations if name in (row.offered_by or [name])]
     if row.world == "asyncio":
         return [one for one in chosen if one.library == "asyncio"]
     libraries = {"eventlet", "gevent", *(["native"] if row.has_ceiling else [])}
@@ -146,14 +146,15 @@ def run_micro_rows(rows: list[Row], plan: Plan) -> list[Samples]:
     for number in range(plan.rounds):
         for name in plan.implementations:
             one = IMPLEMENTATIONS[name]
-            if one not in _candidates(rows[0], plan) or name in gone:
+            offered = [row.name for row in rows if one in _candidates(row, plan)]
+            if not offered or name in gone:
                 continue
             try:
-                figures = processes.micro(one, list(by_name))
+                figures = processes.micro(one, offered)
             except Unavailable as error:
                 gone[name] = str(error)
-                for samples in by_name.values():
-                    samples.miss(name, str(error))
+                for row_name in offered:
+                    by_name[row_name].miss(name, str(error))
                 continue
             for row_name, cpu_us in figures.items():
                 by_name[row_name].add(name, {"cpu_us": cpu_us})

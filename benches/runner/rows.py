@@ -14,8 +14,8 @@ class Row:
 
     name: str
     title: str
-    #: `server`: a server process under load; `micro`: one workload of `micro.py`; `idle`: a server left
-    #: alone.
+    #: `server`: a server process under load; `micro`: one workload of `micro.py` or `micro_asyncio.py`;
+    #: `idle`: a server left alone.
     kind: str = "server"
     #: Whose implementations serve it: `eventlet` (with gevent and the native ones) or `asyncio`.
     world: str = "eventlet"
@@ -32,6 +32,8 @@ class Row:
     seconds: float = 0.0
     #: Whether the native servers implement it.
     has_ceiling: bool = False
+    #: Implementations that offer it; all of its world if empty.
+    offered_by: tuple[str, ...] = ()
 
 
 def _echo(connections: int, size: int) -> Row:
@@ -78,6 +80,13 @@ _MICRO_TITLES = {
     "recv-settimeout": "the same after settimeout(30)",
 }
 
+#: Rows in which green threads and tasks meet, on the hubs that run both.
+_WORLDS_TITLES = {
+    "worlds-ping-pong": "green thread and task, ball to and fro",
+    "worlds-await": "green thread waits for a coroutine",
+}
+_WORLDS_HUBS = ("asyncio", "asyncio-uvloop", "uring", "uring-epoll")
+
 _ALL = [
     *(
         _echo(connections, size)
@@ -99,6 +108,7 @@ _ALL = [
     Row("tls-64x512", "TLS echo, 64 x 512 B", workload="echo-tls"),
     Row("idle-process", "wake-ups per second of a server left alone", kind="idle"),
     *(Row(name, title, kind="micro") for name, title in _MICRO_TITLES.items()),
+    *(Row(name, title, kind="micro", offered_by=_WORLDS_HUBS) for name, title in _WORLDS_TITLES.items()),
 ]
 
 
