@@ -5,7 +5,7 @@ Source: CPython, ``asyncio/selector_events.py``.
 
 import collections
 import socket
-from asyncio import protocols, selector_events
+from asyncio import protocols, selector_events, streams
 
 from uringhub import _native
 
@@ -133,6 +133,7 @@ class StreamTransport(_StockStream):
 
 
 _native.set_stream_class(StreamTransport)
+_native.set_reader_classes(streams.StreamReaderProtocol, streams.StreamReader)
 
 
 class DatagramTransport(_StockDatagram):

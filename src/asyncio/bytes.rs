@@ -8,7 +8,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes};
 
 use crate::proactor::{Lease, SocketAddress};
 
@@ -142,6 +142,24 @@ pub fn join<'py>(py: Python<'py>, leases: &[Lease]) -> PyResult<Bound<'py, PyByt
         }
         Ok(())
     })
+}
+
+/// Appends the bytes of several leases; False, and nothing done, if the bytearray cannot grow now.
+pub fn append(buffer: &Bound<'_, PyByteArray>, leases: &[Lease]) -> bool {
+    let start = buffer.len();
+    let total = start + leases.iter().map(Lease::len).sum::<usize>();
+    if buffer.resize(total).is_err() {
+        return false; // Somebody has exported its memory, or there is no more.
+    }
+    // SAFETY: attached, no Python code runs before the copy is done, and nobody has exported the memory, or it
+    // would not have been resized.
+    let mut room = unsafe { &mut buffer.as_bytes_mut()[start..] };
+    for lease in leases {
+        let (head, tail) = room.split_at_mut(lease.len());
+        head.copy_from_slice(lease.bytes());
+        room = tail;
+    }
+    true
 }
 
 /// The bytes of an exported buffer, while the GIL is held and `use_bytes` runs.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo};
 
 /// The arguments of one call.
@@ -96,6 +96,32 @@ impl<'a, 'py> Arguments<'a, 'py> {
             );
             Bound::from_owned_ptr_or_err(self.py, result)
         }
+    }
+}
+
+// CPython, Objects/object.c; exported by 3.10 to 3.13, not in pyo3's bindings.
+unsafe extern "C" {
+    fn _PyObject_GetMethod(
+        object: *mut ffi::PyObject,
+        name: *mut ffi::PyObject,
+        method: *mut *mut ffi::PyObject,
+    ) -> libc::c_int;
+}
+
+/// Whether calling the method `name` of `object` calls `function` of its class: neither the class nor the
+/// instance has another.
+#[inline]
+pub fn is(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, function: &Py<PyAny>) -> bool {
+    let mut found = std::ptr::null_mut();
+    // SAFETY: attached, live objects, and an out-parameter that gets a new reference, or null with an exception.
+    unsafe {
+        let unbound = _PyObject_GetMethod(object.as_ptr(), name.as_ptr(), &raw mut found) == 1;
+        if found.is_null() {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let found = Bound::from_owned_ptr(object.py(), found);
+        unbound && found.is(function)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
 //! objects of `call_soon` and `call_at`, `watch` readers and writers, `stream` and `transport` what a
-//! socket transport receives and sends, `datagram` the same for datagrams, `sock` the `loop.sock_*` operations.
+//! socket transport receives and sends, `reader` what it feeds to a stock StreamReader, `datagram` the same for datagrams, `sock` the `loop.sock_*` operations.
 //! `slots`, `method`, `context`, `cell` and `bytes` are the unsafe boundary.
 //!
 //! The engine neither waits nor runs anything by itself: another face's turn can drive it.
@@ -21,6 +21,7 @@ mod handle;
 mod home;
 mod method;
 mod ownership;
+mod reader;
 mod run;
 mod schedule;
 mod slots;
@@ -47,6 +48,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     soon::install(module.py())?;
     module.add_function(wrap_pyfunction!(handle::set_handle_classes, module)?)?;
     module.add_function(wrap_pyfunction!(transport::set_stream_class, module)?)?;
+    module.add_function(wrap_pyfunction!(reader::set_reader_classes, module)?)?;
     module.add_function(wrap_pyfunction!(datagram::set_datagram_class, module)?)?;
     Ok(())
 }

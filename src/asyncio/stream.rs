@@ -16,6 +16,7 @@ use super::context;
 use super::core::LoopCore;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::handles;
+use super::reader;
 use crate::proactor::{Completion, Errno, Lease, Op, OpId, Payload};
 
 /// At most this many bytes in one `data_received`, as on the stock loop.
@@ -27,6 +28,9 @@ const BULK_FROM: usize = 16 * 1024;
 const SMALL: usize = 4096;
 /// So many small receives in a row end that.
 const BULK_PATIENCE: u8 = 4;
+
+/// What the exception handler is told of a failed `data_received`.
+const NOT_RECEIVED: &str = "Fatal error: protocol.data_received() call failed.";
 
 /// Whom received bytes go to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -299,9 +303,14 @@ pub fn deliver(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         (Delivery::Nothing, _) => {}
         (Delivery::End(end), _) => finish(transport, end)?,
         (Delivery::Leases(leases), Kind::Plain) => {
-            let data = bytes::join(py, &leases);
+            let fed = reader::feed(entry, &leases);
+            let data = if matches!(fed, Ok(false)) { bytes::join(py, &leases).map(Some) } else { Ok(None) };
             core.get().with_engine(|engine| engine.recycle(leases));
-            hand_over(entry, transport, data?)?;
+            match (fed, data?) {
+                (_, Some(data)) => hand_over(entry, transport, data)?,
+                (Err(error), _) => fatal(transport, error, NOT_RECEIVED)?,
+                _ => {}
+            }
         }
         (Delivery::Leases(leases), Kind::Buffered) => fill_buffers(core, id, transport, leases)?,
         (Delivery::Direct(fd), Kind::Plain) => {
@@ -341,7 +350,7 @@ fn hand_over(
 ) -> PyResult<()> {
     match entry.call_method1(intern!(entry.py(), "data_received"), (data,)) {
         Ok(_) => Ok(()),
-        Err(error) => fatal(transport, error, "Fatal error: protocol.data_received() call failed."),
+        Err(error) => fatal(transport, error, NOT_RECEIVED),
     }
 }
 
