@@ -56,6 +56,9 @@ class SubprocessTransport(_Stock):
 
     def _ended(self, returncode):
         if returncode is None:
+            # Signalling through a Popen looks for the child's end first, and takes its status.
+            returncode = self._proc.returncode
+        if returncode is None:
             returncode = 255
             unix_events.logger.warning(
                 "child process pid %d exit status already read: will report returncode 255", self.get_pid()
