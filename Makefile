@@ -126,7 +126,11 @@ suites: ## The same on another CPython, in a venv of its own: make suites PY=3.1
 
 .PHONY: soak
 soak: develop ## Ten minutes of random kill, timeout, close and fork on both drivers
-	$(VENV_PYTHON) -m pytest -q -s --timeout=1800 tests/python/soak -m soak
+	$(VENV_PYTHON) -m pytest -q -s --timeout=1800 tests/python/soak -m soak -k "not worlds"
+
+.PHONY: soak-worlds
+soak-worlds: develop ## The same with tasks and green threads mixed: cancel and kill, both worlds' timeouts
+	$(VENV_PYTHON) -m pytest -q -s --timeout=1800 tests/python/soak -m soak -k worlds
 
 RUNS ?= 500
 STORM_JOBS ?= 5

@@ -1,6 +1,6 @@
 """The soak: a checksum-verifying client against a server that kills, times out, closes and forks at random.
 
-    python soak.py --seconds 600 --hub uring+uring [--seed 1]
+    python soak.py --seconds 600 --hub uring+uring [--seed 1] [--worlds]
 
 The client is plain blocking Python in threads, so that it shares nothing with what it judges. Only 127.0.0.1;
 eight connections at a time. Verified: every byte by a checksum or its position, no fd more and no growth of
@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import isolated
 
 SERVER = Path(__file__).with_name("server.py")
+#: Tasks and green threads mixed.
+WORLDS_SERVER = Path(__file__).with_name("worlds_server.py")
 CLIENTS = 8
 GROWTH_KIB = 12 * 1024
 PATTERN = random.Random(0).randbytes(65521) * 2
@@ -181,10 +183,10 @@ def at_rest(pid, wanted):
     return count
 
 
-def soak(hub, seconds, seed):
+def soak(hub, seconds, seed, program=SERVER):
     """One hub; returns the list of what is wrong."""
     env = isolated.environment(hub, {"PYTHONWARNINGS": "ignore"})
-    command = [sys.executable, "-X", "faulthandler", str(SERVER), "--seed", str(seed)]
+    command = [sys.executable, "-X", "faulthandler", str(program), "--seed", str(seed)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as server:
         errors = []
@@ -220,6 +222,8 @@ def soak(hub, seconds, seed):
         problems.append(f"memory grew from {first_kib} to {last_kib} KiB")
     if rest.get("in_flight") or rest.get("listeners") or rest.get("fds", 0) > rest.get("fds_before", 0):
         problems.append(f"left at the end: {rest}")
+    if rest.get("tasks_left") or rest.get("wrong"):
+        problems.append(f"tasks left, or errors that nobody caught: {rest}")
     return problems
 
 
@@ -229,11 +233,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=600, help="for each hub")
     parser.add_argument("--hub", action="append", choices=[hub.name for hub in isolated.ALL_HUBS])
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--worlds", action="store_true", help="serve with tasks and green threads mixed")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     failed = False
     for hub in [hub for hub in isolated.ALL_HUBS if hub.name in (args.hub or [])] or isolated.OURS:
-        for problem in soak(hub, args.seconds, seed):
+        for problem in soak(hub, args.seconds, seed, WORLDS_SERVER if args.worlds else SERVER):
             failed = True
             print(f"WRONG on {hub.name} with seed {seed}: {problem}", flush=True)
     return 1 if failed else 0
