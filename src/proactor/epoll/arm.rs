@@ -10,7 +10,7 @@ use super::super::op::{OpId, Payload};
 use super::super::sys;
 use super::super::table::Pending;
 use super::Poller;
-use super::registration::{Mode, Registration};
+use super::registration::{Line, Mode, Registration};
 
 impl Poller {
     /// The registration of a number, made if it is new.
@@ -25,7 +25,7 @@ impl Poller {
         Ok(self.files[index].get_or_insert_with(|| {
             *next_generation = next_generation.wrapping_add(1);
             // The all-ones pattern is the waker's.
-            Box::new(Registration::new(*next_generation & 0x7fff_ffff))
+            Registration::new(*next_generation & 0x7fff_ffff)
         }))
     }
 
@@ -48,7 +48,7 @@ impl Poller {
         let mode = match self.entry(fd) {
             Ok(file) => {
                 file.unasked = 0;
-                file.polls.push(id);
+                file.others().polls.push(id);
                 file.mode
             }
             Err(errno) => return core.complete(id, Err(errno), Payload::None, false),
@@ -69,7 +69,7 @@ impl Poller {
     pub(super) fn arm_oneshot(&mut self, core: &mut Core, fd: RawFd) {
         let Some(file) = self.file(fd) else { return };
         let mut flags = EventFlags::ONESHOT;
-        for &id in &file.polls {
+        for id in file.others().polls.iter() {
             if let Some(Pending::Poll { interest, .. }) = core.table.get(id).map(|entry| &entry.pending) {
                 flags |= EventFlags::from_bits_retain(interest.poll_mask());
             }
@@ -82,8 +82,8 @@ impl Poller {
     }
 
     fn fail_polls(&mut self, core: &mut Core, fd: RawFd, errno: Errno) {
-        let polls = self.file(fd).map(|file| std::mem::take(&mut file.polls)).unwrap_or_default();
-        for id in polls {
+        let polls = self.file(fd).map(|file| std::mem::take(&mut file.others().polls)).unwrap_or_default();
+        for id in polls.iter() {
             core.complete(id, Err(errno), Payload::None, false);
         }
     }
@@ -129,11 +129,11 @@ impl Poller {
     /// Keeps only the newest poll, which found out that the number means another file now.
     fn strand(&mut self, fd: RawFd) {
         if let Some(file) = self.file(fd) {
-            let newest = file.polls.pop();
-            file.readers.clear();
-            file.writers.clear();
-            file.polls.clear();
-            file.polls.extend(newest);
+            let others = file.others();
+            let newest = others.polls.last();
+            others.polls = newest.map_or(Line::Empty, Line::One);
+            others.writers = Line::Empty;
+            file.readers = Line::Empty;
             file.doubt();
             file.tcp = None;
         }

@@ -38,7 +38,7 @@ const WAKE: u64 = u64::MAX;
 /// The epoll set and the files in it.
 pub(crate) struct Poller {
     epoll: OwnedFd,
-    files: Vec<Option<Box<Registration>>>,
+    files: Vec<Option<Registration>>,
     next_generation: u32,
     /// Files believed ready, to be tried without an event.
     ready: VecDeque<RawFd>,
@@ -103,11 +103,11 @@ impl Poller {
         file.unasked = 0;
         let ready = match side {
             Side::Read => {
-                file.readers.push_back(id);
+                file.readers.push(id);
                 file.readable
             }
             Side::Write => {
-                file.writers.push_back(id);
+                file.others().writers.push(id);
                 file.writable
             }
         };
@@ -225,11 +225,11 @@ impl Poller {
     /// Completes the polls that `flags` answers, and arms the others again.
     fn finish_polls(&mut self, core: &mut Core, fd: RawFd, flags: EventFlags) {
         let Some(file) = self.file(fd) else { return };
-        if file.polls.is_empty() {
+        if !file.is_polled() {
             return;
         }
         let mut answered = Vec::new();
-        file.polls.retain(|&id| {
+        file.others().polls.retain(|id| {
             let wanted = match core.table.get(id).map(|entry| &entry.pending) {
                 Some(Pending::Poll { interest, .. }) => interest.poll_mask(),
                 _ => 0,
@@ -240,7 +240,7 @@ impl Poller {
             }
             mask == 0
         });
-        let rearm = file.mode == Mode::OneShot && !file.polls.is_empty();
+        let rearm = file.mode == Mode::OneShot && file.is_polled();
         for (id, mask) in answered {
             core.complete(id, Ok(mask), Payload::None, false);
         }
@@ -255,8 +255,8 @@ impl Poller {
         for side in [Side::Read, Side::Write] {
             while let Some(file) = self.file(fd) {
                 let next = match side {
-                    Side::Read if file.readable => file.readers.front().copied(),
-                    Side::Write if file.writable => file.writers.front().copied(),
+                    Side::Read if file.readable => file.readers.first(),
+                    Side::Write if file.writable => file.first_writer(),
                     _ => None,
                 };
                 let Some(id) = next else { break };
@@ -318,7 +318,7 @@ impl Poller {
 
     fn file(&mut self, fd: RawFd) -> Option<&mut Registration> {
         let index = usize::try_from(fd).ok()?;
-        self.files.get_mut(index)?.as_deref_mut()
+        self.files.get_mut(index)?.as_mut()
     }
 
     fn list(&mut self, fd: RawFd) {

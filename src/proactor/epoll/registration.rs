@@ -20,7 +20,69 @@ pub(super) enum Mode {
     AlwaysReady,
 }
 
-/// The state of one fd number.
+/// Operations of one kind, in the order in which they came. Nearly always there is one, which takes no memory of
+/// its own.
+#[derive(Default)]
+pub(super) enum Line {
+    #[default]
+    Empty,
+    One(OpId),
+    #[allow(clippy::box_collection)]
+    // The other two are what most files have, and kept as small as they can be.
+    Many(Box<VecDeque<OpId>>),
+}
+
+impl Line {
+    pub(super) fn push(&mut self, id: OpId) {
+        match self {
+            Line::Empty => *self = Line::One(id),
+            Line::One(first) => *self = Line::Many(Box::new(VecDeque::from([*first, id]))),
+            Line::Many(ids) => ids.push_back(id),
+        }
+    }
+
+    pub(super) fn first(&self) -> Option<OpId> {
+        self.iter().next()
+    }
+
+    pub(super) fn last(&self) -> Option<OpId> {
+        self.iter().next_back()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first().is_none()
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = OpId> {
+        let (one, many) = match self {
+            Line::Empty => (None, None),
+            Line::One(id) => (Some(*id), None),
+            Line::Many(ids) => (None, Some(ids)),
+        };
+        one.into_iter().chain(many.into_iter().flat_map(|ids| ids.iter().copied()))
+    }
+
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(OpId) -> bool) {
+        match self {
+            Line::Empty => {}
+            Line::One(id) => {
+                if !keep(*id) {
+                    *self = Line::Empty;
+                }
+            }
+            Line::Many(ids) => ids.retain(|&id| keep(id)),
+        }
+    }
+}
+
+/// Who waits on a file for something else than reading: few files ever have any.
+#[derive(Default)]
+pub(super) struct Others {
+    pub(super) writers: Line,
+    pub(super) polls: Line,
+}
+
+/// The state of one fd number. There is one for each connection, however idle: kept small.
 pub(super) struct Registration {
     /// Told apart in the event's data, so that late events of a forgotten registration are dropped.
     pub(super) generation: u32,
@@ -32,9 +94,8 @@ pub(super) struct Registration {
     pub(super) sticky: bool,
     /// A short read proves emptiness (asked once).
     pub(super) tcp: Option<bool>,
-    pub(super) readers: VecDeque<OpId>,
-    pub(super) writers: VecDeque<OpId>,
-    pub(super) polls: Vec<OpId>,
+    pub(super) readers: Line,
+    others: Option<Box<Others>>,
     /// In the driver's list of files to try without an event.
     pub(super) listed: bool,
     /// Edges that nobody waited for since the last submit.
@@ -50,9 +111,8 @@ impl Registration {
             writable: false,
             sticky: false,
             tcp: None,
-            readers: VecDeque::new(),
-            writers: VecDeque::new(),
-            polls: Vec::new(),
+            readers: Line::Empty,
+            others: None,
             listed: false,
             unasked: 0,
         }
@@ -75,13 +135,50 @@ impl Registration {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.readers.is_empty() && self.writers.is_empty() && self.polls.is_empty()
+        self.readers.is_empty() && self.first_writer().is_none() && !self.is_polled()
+    }
+
+    /// Writers and polls, to add one or to take some out.
+    pub(super) fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
+    }
+
+    pub(super) fn first_writer(&self) -> Option<OpId> {
+        self.others.as_ref()?.writers.first()
+    }
+
+    pub(super) fn is_polled(&self) -> bool {
+        self.others.as_ref().is_some_and(|others| !others.polls.is_empty())
     }
 
     /// Takes `id` out of whichever queue it waits in.
     pub(super) fn withdraw(&mut self, id: OpId) {
-        self.readers.retain(|&other| other != id);
-        self.writers.retain(|&other| other != id);
-        self.polls.retain(|&other| other != id);
+        self.readers.retain(|other| other != id);
+        if let Some(others) = &mut self.others {
+            others.writers.retain(|other| other != id);
+            others.polls.retain(|other| other != id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_keeps_the_order_in_which_they_came() {
+        let [a, b, c] = [1, 2, 3].map(|slot| OpId::new(slot, 7));
+        let mut line = Line::default();
+        assert!(line.is_empty());
+        for (id, last) in [(a, a), (b, b), (c, c)] {
+            line.push(id);
+            assert_eq!((line.first(), line.last()), (Some(a), Some(last)));
+        }
+        line.retain(|id| id != a);
+        assert_eq!(line.iter().collect::<Vec<_>>(), [b, c]);
+        line.retain(|_| false);
+        assert!(line.is_empty());
+        line.push(a);
+        assert_eq!(line.iter().collect::<Vec<_>>(), [a]);
     }
 }
