@@ -132,6 +132,9 @@ unsafe extern "C" fn cancel_timer(
 }
 
 /// Runs `body`; an error becomes the raised exception, and a panic an exception instead of an abort.
+///
+/// # Safety
+/// The thread is attached, and `handle` is alive until the return, of a class that `body` is for.
 unsafe fn entry(
     handle: *mut ffi::PyObject,
     body: fn(&Handles, &Bound<'_, PyAny>) -> PyResult<()>,

@@ -35,31 +35,33 @@ impl Slot {
     /// `object` is an instance of the class the slot was found on.
     #[inline]
     pub unsafe fn get<'py>(self, object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: the caller vouches for the layout; a filled slot holds a live reference.
+        // SAFETY: the instance, which `object` keeps alive, owns the slot's reference; the result takes one of its
+        // own before any code can run that empties the slot.
         unsafe { Bound::from_borrowed_ptr_or_opt(object.py(), *self.address(object.as_ptr())) }
     }
 
     /// Whether the slot holds this very object.
     ///
     /// # Safety
-    /// As for `get`.
+    /// `object` is an instance of the class the slot was found on.
     #[inline]
     pub unsafe fn is(self, object: &Bound<'_, PyAny>, value: *mut ffi::PyObject) -> bool {
-        // SAFETY: as for `get`; only compared.
+        // SAFETY: the instance, which `object` keeps alive, owns the slot's reference; only its address is compared.
         unsafe { *self.address(object.as_ptr()) == value }
     }
 
     /// Fills the slot and returns what it held.
     ///
     /// # Safety
-    /// As for `get`.
+    /// `object` is an instance of the class the slot was found on.
     #[inline]
     pub unsafe fn set<'py>(
         self,
         object: &Bound<'py, PyAny>,
         value: Bound<'py, PyAny>,
     ) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: as for `get`; the slot takes over the reference, and gives its old one to the result.
+        // SAFETY: the instance, which `object` keeps alive, owns the slot's reference: it takes over that of `value`,
+        // and the result owns the old one, which is dropped when the slot is filled again.
         unsafe {
             let old = std::mem::replace(&mut *self.address(object.as_ptr()), value.into_ptr());
             Bound::from_owned_ptr_or_opt(object.py(), old)
@@ -69,16 +71,22 @@ impl Slot {
     /// Empties the slot of an object that is being freed.
     ///
     /// # Safety
-    /// As for `get`, and attached.
+    /// `object` is an instance of the class the slot was found on, its memory is not freed before the return, and
+    /// the thread is attached.
     #[inline]
     pub unsafe fn clear(self, object: *mut ffi::PyObject) {
-        // SAFETY: as for `set`; the slot is empty before code can run that looks at it.
+        // SAFETY: the instance owns the slot's reference and gives it up here; the slot is empty before code can run
+        // that looks at it.
         unsafe { ffi::Py_XDECREF(std::mem::replace(&mut *self.address(object), std::ptr::null_mut())) };
     }
 
+    /// Where the slot is in an instance, which owns the reference there.
+    ///
+    /// # Safety
+    /// As for `get`; the address is good for as long as the instance lives.
     #[inline]
     unsafe fn address(self, object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
-        // SAFETY: the offset lies within the instance by the caller's promise.
+        // SAFETY: the offset lies within the memory of the instance by the caller's promise.
         unsafe { object.cast::<u8>().add(self.0).cast() }
     }
 }
@@ -86,9 +94,10 @@ impl Slot {
 /// How large an instance is that has these slots, and room for weak references where the class says so.
 ///
 /// # Safety
-/// `class` is a ready type.
+/// `class` is a ready type that somebody keeps alive until the return.
 pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> usize {
-    // SAFETY: by the caller's promise. Since 3.12 weak references may be kept before the object.
+    // SAFETY: the caller keeps the type alive, which owns the field. Since 3.12 weak references may be kept before
+    // the object.
     let has_list = unsafe { (*class).tp_weaklistoffset } > 0;
     size_of::<ffi::PyObject>() + (slots.len() + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
 }

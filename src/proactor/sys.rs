@@ -157,6 +157,6 @@ pub(crate) fn map_anonymous(len: usize) -> Result<NonNull<u8>, Errno> {
 /// # Safety
 /// `base` and `len` are those of one mapping that nobody uses any more.
 pub(crate) unsafe fn unmap(base: NonNull<u8>, len: usize) {
-    // SAFETY: forwarded to the caller.
+    // SAFETY: the caller owns the mapping and gives it up here: neither the kernel nor a lease uses it any more.
     unsafe { libc::munmap(base.as_ptr().cast(), len.max(1)) };
 }
