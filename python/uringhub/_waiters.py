@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from _queue import Empty, SimpleQueue
+from collections import deque
 from typing import Any, TypeVar
 
 
@@ -112,6 +113,17 @@ class Task(Waiter):
     def _arrive(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
+
+
+def leave(queue: deque[Waiter], waiter: Waiter) -> bool:
+    """Take ``waiter`` out of ``queue``; True if it was given what it is for."""
+    if not waiter.claim():
+        return True
+    try:
+        queue.remove(waiter)
+    except ValueError:
+        pass  # Taken out by who is about to find that it has left.
+    return False
 
 
 def _hub_here() -> Any:

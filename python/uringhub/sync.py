@@ -56,10 +56,10 @@ class Semaphore:
         try:
             waiter.wait(timeout)
         except BaseException:
-            if self._leave(waiter):
+            if _waiters.leave(self._waiters, waiter):
                 self._give()
             raise
-        return self._leave(waiter)
+        return _waiters.leave(self._waiters, waiter)
 
     async def acquire_async(self) -> bool:
         """As ``acquire``, in a coroutine of any loop; use ``asyncio.timeout`` to limit it."""
@@ -69,7 +69,7 @@ class Semaphore:
         try:
             await waiter.future
         except BaseException:
-            if self._leave(waiter):
+            if _waiters.leave(self._waiters, waiter):
                 self._give()
             raise
         return True
@@ -110,16 +110,6 @@ class Semaphore:
             # A waiter that has left, or whose loop is closed, takes nothing.
             if waiter is None or not waiter.claim() or not waiter.wake():
                 self._tokens.append(None)
-
-    def _leave(self, waiter: _waiters.Waiter) -> bool:
-        """Out of the queue; whether it was given one."""
-        if not waiter.claim():
-            return True
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:
-            pass  # Taken out by who is about to find that it has left.
-        return False
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -185,9 +175,9 @@ class _Crowd:
         try:
             waiter.wait(timeout)
         except BaseException:
-            self._leave(waiter)
+            _waiters.leave(self._waiters, waiter)
             raise
-        return self._leave(waiter)
+        return _waiters.leave(self._waiters, waiter)
 
     async def wait_async(self) -> None:
         if self.is_over():
@@ -196,22 +186,13 @@ class _Crowd:
         try:
             await waiter.future
         finally:
-            self._leave(waiter)
+            _waiters.leave(self._waiters, waiter)
 
     def _join(self, waiter: _waiters.AnyWaiter) -> _waiters.AnyWaiter:
         self._waiters.append(waiter)
         if self.is_over():
             self.tell()
         return waiter
-
-    def _leave(self, waiter: _waiters.Waiter) -> bool:
-        if not waiter.claim():
-            return True
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:
-            pass
-        return False
 
 
 class Event(_Crowd):
