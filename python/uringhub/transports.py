@@ -18,7 +18,22 @@ _Buffer = getattr(_StockStream, "_buffer_factory", collections.deque)
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
-class StreamTransport(_StockStream):
+class _Sending:
+    """A transport with a native half, which is to send no more at once when the transport closes."""
+
+    __slots__ = ()
+
+    def close(self):
+        """Close once everything is sent."""
+        super().close()
+        self._update()
+
+    def _force_close(self, exc):
+        super()._force_close(exc)
+        self._update()
+
+
+class StreamTransport(_Sending, _StockStream):
     """A connected stream socket.
 
     While nothing waits to be sent, ``write`` sends at once without entering Python code. What comes is
@@ -112,15 +127,6 @@ class StreamTransport(_StockStream):
 
     # Closing ----------------------------------------------------------------------------------------------
 
-    def close(self):
-        """Close once everything is sent."""
-        super().close()
-        self._update()
-
-    def _force_close(self, exc):
-        super()._force_close(exc)
-        self._update()
-
     def _call_connection_lost(self, exc):
         # Nothing may be in flight when the socket is closed, or the peer would see no end.
         self._stream.detach()
@@ -136,7 +142,7 @@ _native.set_stream_class(StreamTransport)
 _native.set_reader_classes(streams.StreamReaderProtocol, streams.StreamReader)
 
 
-class DatagramTransport(_StockDatagram):
+class DatagramTransport(_Sending, _StockDatagram):
     """A datagram socket.
 
     On internet sockets all that has come is received after one wait, and ``sendto`` sends at once, while nothing
@@ -195,15 +201,6 @@ class DatagramTransport(_StockDatagram):
     def pause_reading(self):
         """Leave what comes in the socket."""
         super().pause_reading()
-        self._update()
-
-    def close(self):
-        """Close once everything is sent."""
-        super().close()
-        self._update()
-
-    def _force_close(self, exc):
-        super()._force_close(exc)
         self._update()
 
 
