@@ -90,7 +90,9 @@ def test_a_factory_that_fails_costs_its_connection_and_no_other(loop, run):
     run(main())
 
 
-def test_connections_beyond_the_limit_of_descriptors_are_reported_and_served_later(loop, run, monkeypatch):
+def test_connections_beyond_the_limit_of_descriptors_are_reported_and_served_later(
+    loop, run, monkeypatch, request
+):
     monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.05)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     reported = []
@@ -118,6 +120,7 @@ def test_connections_beyond_the_limit_of_descriptors_are_reported_and_served_lat
         server.close()
 
     run(main())
-    # CPython's own loop goes on to serve a server that was closed before the delay was over, and reports that.
-    own = {message for message in reported if "BaseSelectorEventLoop._start_serving" not in message}
-    assert own == {"socket.accept() out of system resource"}
+    if request.node.callspec.params["new_loop"] == "stock":
+        # It goes on to serve a server that was closed before the delay was over, and reports that.
+        reported = [message for message in reported if "BaseSelectorEventLoop._start_serving" not in message]
+    assert set(reported) == {"socket.accept() out of system resource"}
