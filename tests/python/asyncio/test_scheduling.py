@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
+import socket
 import threading
 import weakref
 
@@ -134,6 +136,28 @@ def test_another_thread_wakes_a_waiting_loop(loop, run):
         thread.join()
 
     run(main())
+
+
+def test_more_readers_than_the_queue_takes_are_added_here_and_run_there(loop):
+    # 1. This thread adds more readers than a ring has submission entries. 2. Another one runs the loop.
+    pairs = [socket.socketpair() for _ in range(400)]
+    heard = []
+
+    def hear(end):
+        heard.append(end.recv(1))
+        if len(heard) == len(pairs):
+            loop.stop()
+
+    for near, far in pairs:
+        loop.add_reader(near, hear, near)
+        far.send(b"x")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(loop.run_forever).result(10)
+    assert heard == [b"x"] * len(pairs)
+    for near, far in pairs:
+        loop.remove_reader(near)
+        near.close()
+        far.close()
 
 
 def test_a_loop_made_here_runs_there_and_is_closed_here(new_loop):
