@@ -155,7 +155,9 @@ class DatagramTransport(_Sending, _StockDatagram):
         super().__init__(loop, sock, protocol, address, waiter, extra)
         connected = bool(self._extra["peername"])
         is_internet = sock.family in _INTERNET
-        self._datagrams = _native.Datagrams(loop, self._sock_fd, connected) if is_internet else None
+        self._datagrams = (
+            _native.Datagrams(loop, self._sock_fd, sock.family, connected) if is_internet else None
+        )
         self._update()
 
     def _update(self):

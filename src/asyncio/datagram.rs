@@ -59,6 +59,8 @@ impl Peers {
 pub struct Datagrams {
     core: Py<LoopCore>,
     fd: RawFd,
+    /// The socket's own: only an address of this one needs no judgement of the `socket` module.
+    family: i32,
     /// The socket has a peer.
     connected: bool,
     /// Nothing speaks against sending at once: no backlog, not closing.
@@ -77,10 +79,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[pymethods]
 impl Datagrams {
     #[new]
-    fn new(core: Py<LoopCore>, fd: RawFd, connected: bool) -> Self {
+    fn new(core: Py<LoopCore>, fd: RawFd, family: i32, connected: bool) -> Self {
         Self {
             core,
             fd,
+            family,
             connected,
             direct: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
@@ -180,7 +183,13 @@ impl Datagrams {
         let to = args.get(1).filter(|to| !to.is_none());
         let sent = match (self.connected, to) {
             (true, None) => bytes::send_now(self.fd, data),
-            (false, Some(to)) => bytes::send_to_now(self.fd, data, &SocketAddress::from(numeric(&to)?)),
+            (false, Some(to)) => {
+                let to = SocketAddress::from(numeric(&to)?);
+                if to.family() != self.family {
+                    return None;
+                }
+                bytes::send_to_now(self.fd, data, &to)
+            }
             _ => return None,
         };
         match sent {

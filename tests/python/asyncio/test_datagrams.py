@@ -123,6 +123,34 @@ def test_a_wrong_address_ends_the_transport_as_on_the_stock_loop(loop, run, wron
     run(main())
 
 
+def test_an_ipv4_address_on_an_ipv6_socket_is_refused_as_on_the_stock_loop(loop, run):
+    async def main():
+        protocol = Recorder()
+        try:
+            transport, _ = await endpoint(loop, protocol, "::")
+        except OSError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        with plain_socket() as peer:
+            transport.sendto(b"x", peer.getsockname())
+            await protocol.done
+        assert [type(error) for error in protocol.errors] == [socket.gaierror]
+        transport.close()
+
+    run(main())
+
+
+def test_an_ipv6_address_on_an_ipv4_socket_ends_the_transport_as_on_the_stock_loop(loop, run):
+    async def main():
+        reported = []
+        loop.set_exception_handler(lambda _loop, context: reported.append(context))
+        transport, _ = await endpoint(loop, Recorder())
+        transport.sendto(b"x", ("::1", 9, 0, 0))
+        assert transport.is_closing()
+        assert [type(context["exception"]) for context in reported] == [TypeError]
+
+    run(main())
+
+
 def test_a_refused_datagram_is_an_error_of_the_protocol_and_nothing_ends(loop, run):
     async def main():
         with plain_socket() as nobody:
