@@ -8,6 +8,14 @@ from __future__ import annotations
 
 import pytest
 
+# Ends a program: what is left of its runners are the idle ones that are kept.
+FEW_RUNNERS = """
+    import gc
+    gc.collect()
+    runners = [o for o in gc.get_objects() if type(o).__name__ == "Runner"]
+    assert len(runners) <= 34, len(runners)
+"""
+
 GETCURRENT = """
 async def main():
     seen = {}
@@ -73,8 +81,8 @@ def test_stock_hub_does_not_hold_it(name, limited):
 
 
 def test_greenlets_of_tasks_go_with_their_tasks(lifted):
-    lifted("""
-    import gc
+    lifted(
+        """
     async def ask():
         eventlet.getcurrent()
         await asyncio.sleep(0)
@@ -83,14 +91,14 @@ def test_greenlets_of_tasks_go_with_their_tasks(lifted):
         for _ in range(50):
             await asyncio.gather(*[ask() for _ in range(20)])
     run(main())
-    gc.collect()
-    runners = [o for o in gc.get_objects() if type(o).__name__ == "Runner"]
-    assert len(runners) <= 34, len(runners)
-    """)
+    """
+        + FEW_RUNNERS
+    )
 
 
 def test_task_that_is_dropped_while_it_waits_takes_its_greenlet_along(lifted):
-    lifted("""
+    lifted(
+        """
     import gc
     async def ask():
         eventlet.getcurrent()
@@ -104,10 +112,9 @@ def test_task_that_is_dropped_while_it_waits_takes_its_greenlet_along(lifted):
         gc.collect()
         await asyncio.sleep(0.01)
     run(main())
-    gc.collect()
-    runners = [o for o in gc.get_objects() if type(o).__name__ == "Runner"]
-    assert len(runners) <= 34, len(runners)
-    """)
+    """
+        + FEW_RUNNERS
+    )
 
 
 def test_callback_about_a_blocked_task_does_not_disturb_it(lifted):
