@@ -29,7 +29,8 @@ class GreenEpollSelector(_selectors.EpollSelector):
         if hub is None or greenlet.getcurrent() is hub.greenlet:
             return super().select(timeout)
         if timeout is not None and timeout <= 0:
-            # A loop that is never idle takes turns with the green threads.
+            # A loop that is never idle takes turns with the green threads. `trampoline` would do it too, by way of a
+            # watch and a timer in each turn.
             greenthread.sleep(0)
             return super().select(0)
         try:
