@@ -20,6 +20,9 @@ impl LoopCore {
             let park = flushed.is_ok() && (park || engine.proactor.in_flight() <= CHEAP);
             if park {
                 engine.park();
+            } else {
+                // Another thread may run the loop next, and this one's ring is closed there.
+                engine.proactor.keep_name(false);
             }
             park
         });
@@ -39,6 +42,7 @@ impl LoopCore {
             self.parked.store(true, Ordering::Relaxed);
         }
         self.engine.enter();
+        self.with_engine(|engine| engine.proactor.keep_name(true));
         if self.parked.swap(false, Ordering::Relaxed) {
             self.with_engine(Engine::unpark);
         }

@@ -249,6 +249,18 @@ impl Proactor {
         self.core.waker.clone()
     }
 
+    /// Whether the calling thread keeps a short name for its ring, as it does from the first wait on.
+    ///
+    /// The name keeps the ring alive. With operations in flight it has to be given up before another thread may
+    /// drop the proactor: else they hold their sockets open, and a close sends no FIN until this thread ends.
+    pub fn keep_name(&mut self, kept: bool) {
+        if let Driver::Uring(ring) = &mut self.driver
+            && self.fork_generation == fork::generation()
+        {
+            ring.keep_name(kept);
+        }
+    }
+
     /// The number was closed, or opened anew, behind the driver's back: forgets what is cached about it.
     /// Operations on the old file are left alone.
     pub fn forget_fd(&mut self, fd: RawFd) {

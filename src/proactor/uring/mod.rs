@@ -220,6 +220,19 @@ impl Ring {
         self.provided.recycle(&mut core.pool, buffer);
     }
 
+    /// Takes or gives up this thread's short name for the ring; only for the ring's own thread.
+    pub(super) fn keep_name(&mut self, kept: bool) {
+        if self.owner != Some(ThreadMark::current()) || self.gate.is_registered() == kept {
+            return;
+        }
+        self.gate = if kept {
+            Gate::register(&self.ring)
+        } else {
+            self.gate.unregister(&self.ring);
+            Gate::unregistered(&self.ring)
+        };
+    }
+
     /// True if another thread may take over: the kernel has none of the operations.
     pub(super) fn is_portable(&self, core: &Core) -> bool {
         self.owner != Some(ThreadMark::current())

@@ -172,6 +172,10 @@ impl Gate {
         }
     }
 
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered
+    }
+
     /// Gives the place back. Only on the registering thread; a thread that ends frees its places anyway.
     pub(super) fn unregister(&self, ring: &IoUring) {
         if self.registered {

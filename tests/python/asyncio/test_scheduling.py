@@ -160,6 +160,29 @@ def test_more_readers_than_the_queue_takes_are_added_here_and_run_there(loop):
         far.close()
 
 
+def test_connections_of_a_loop_that_moved_to_another_thread_are_closed_there(loop):
+    # 1. A loop with many connections stops here. 2. It runs there, and closes them. 3. The peers see it.
+    pairs = [socket.socketpair() for _ in range(12)]
+
+    async def connect():
+        made = [await loop.create_connection(asyncio.Protocol, sock=near) for near, _ in pairs]
+        # Until each of them receives.
+        await asyncio.sleep(0)
+        return [transport for transport, _ in made]
+
+    async def close(transports):
+        for transport in transports:
+            transport.close()
+
+    transports = loop.run_until_complete(connect())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(loop.run_until_complete, close(transports)).result(10)
+    for _, far in pairs:
+        far.settimeout(5)
+        assert far.recv(1) == b""
+        far.close()
+
+
 def test_a_loop_made_here_runs_there_and_is_closed_here(new_loop):
     loop = new_loop()
     loop.run_until_complete(asyncio.sleep(0))
