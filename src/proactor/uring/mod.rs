@@ -62,10 +62,13 @@ impl Ring {
     /// Puts an operation of the table into the submission queue, or behind those that wait for room.
     ///
     /// A full queue is not flushed before the first wait: the enter would make this thread the ring's, and the
-    /// one that waits may be another.
+    /// one that waits may be another. Half of the queue is left for cancels, of which each operation in it has one.
     #[inline]
     pub(super) fn submit(&mut self, core: &mut Core, id: OpId) {
-        let is_held_back = self.owner.is_none() && self.ring.submission().is_full();
+        let is_held_back = self.owner.is_none() && {
+            let queue = self.ring.submission();
+            queue.len() >= queue.capacity() / 2
+        };
         if is_held_back || !self.backlog.is_empty() || !self.try_submit(core, id) {
             self.backlog.push_back(id);
         }

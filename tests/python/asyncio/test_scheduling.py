@@ -139,8 +139,10 @@ def test_another_thread_wakes_a_waiting_loop(loop, run):
 
 
 def test_more_readers_than_the_queue_takes_are_added_here_and_run_there(loop):
-    # 1. This thread adds more readers than a ring has submission entries. 2. Another one runs the loop.
-    pairs = [socket.socketpair() for _ in range(400)]
+    # 1. This thread adds more readers than a ring has submission entries, and removes some. 2. Another one runs
+    # the loop.
+    pairs = [socket.socketpair() for _ in range(150)]
+    removed = [socket.socketpair() for _ in range(150)]
     heard = []
 
     def hear(end):
@@ -148,13 +150,17 @@ def test_more_readers_than_the_queue_takes_are_added_here_and_run_there(loop):
         if len(heard) == len(pairs):
             loop.stop()
 
-    for near, far in pairs:
+    for (near, far), (other, _) in zip(pairs, removed, strict=True):
+        loop.add_reader(other, pytest.fail, "removed")
         loop.add_reader(near, hear, near)
+        far.send(b"x")
+    for near, far in removed:
+        loop.remove_reader(near)
         far.send(b"x")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(loop.run_forever).result(10)
     assert heard == [b"x"] * len(pairs)
-    for near, far in pairs:
+    for near, far in pairs + removed:
         loop.remove_reader(near)
         near.close()
         far.close()
