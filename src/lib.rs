@@ -16,6 +16,10 @@ mod doctor;
 #[cfg(feature = "python")]
 mod eventlet;
 #[cfg(feature = "python")]
+mod fastcall;
+#[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod raised;
 #[cfg(feature = "python")]
 mod runnable;

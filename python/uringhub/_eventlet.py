@@ -44,14 +44,24 @@ def install():
     _recode(debug.hub_prevent_multiple_readers, _hub_prevent_multiple_readers)
     _watch_closes()
     _primitives.install(_recode)
+    _expose(greenthread.sleep, greenthread.spawn, greenthread.spawn_n)
     _identify_tasks()
     _on_import("eventlet.asyncio", _patch_eventlet_asyncio)
     _on_import("eventlet.wsgi", _patch_eventlet_wsgi)
 
 
+def _is_own(function):
+    """Whether a function is Eventlet's, and not a wrapper that somebody has put in its place."""
+    return isinstance(function, types.FunctionType) and _is_eventlets(function.__globals__["__name__"])
+
+
+def _is_eventlets(module_name):
+    return module_name.partition(".")[0] == "eventlet"
+
+
 def _recode(function, replacement):
     """Give ``function`` the body of ``replacement``; returns the function as it was."""
-    if not isinstance(function, types.FunctionType):
+    if not _is_own(function):
         return function  # Somebody has put his own callable there, and it goes on being called.
     original = types.FunctionType(
         function.__code__,
@@ -65,6 +75,19 @@ def _recode(function, replacement):
     function.__globals__["_uringhub"] = _native
     function.__code__ = replacement.__code__.replace(co_name=function.__code__.co_name)
     return original
+
+
+def _expose(*functions):
+    """Name the native functions where Eventlet's modules name theirs, which spares every call a Python frame.
+
+    What was bound before (``from eventlet import sleep``) is the function with new code.
+    """
+    native = {function: getattr(_native, function.__name__) for function in functions if _is_own(function)}
+    for name, module in list(sys.modules.items()):
+        if _is_eventlets(name):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, types.FunctionType) and value in native:
+                    setattr(module, attribute, native[value])
 
 
 # The bodies below run in the globals of the module whose function they replace: `_uringhub` is the native

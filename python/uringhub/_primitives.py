@@ -27,9 +27,7 @@ def _spawns(recode):
     green_thread._resolving_links = False
     green_thread._exit_funcs = None
     recode(green_thread.__init__, _green_thread_init)
-    recode(green_thread.main, _main)
-    recode(green_thread.wait, _wait)
-    _native.set_spawn(green_thread, recode(greenthread.spawn, _spawn), recode(greenthread.spawn_n, _spawn_n))
+    _native.bind_spawn(green_thread, recode(greenthread.spawn, _spawn), recode(greenthread.spawn_n, _spawn_n))
 
 
 # The bodies below run in the globals of the module whose function they replace; see `_eventlet`.
@@ -48,24 +46,9 @@ def _green_thread_init(self, parent):
     _uringhub.inherit_context(self)  # noqa: F821
 
 
-def _main(self, function, args, kwargs):
-    try:
-        result = function(*args, **kwargs)
-    except:
-        self._exit_event.send_exception(*sys.exc_info())  # noqa: F821
-        self._resolve_links()
-        raise
-    else:
-        _uringhub.ended(self, result)  # noqa: F821
-
-
-def _wait(self):
-    return _uringhub.wait_for_end(self)  # noqa: F821
-
-
 def _spawn(func, *args, **kwargs):
-    return _uringhub.spawn(func, args, kwargs)  # noqa: F821
+    return _uringhub.spawn(func, *args, **kwargs)  # noqa: F821
 
 
 def _spawn_n(func, *args, **kwargs):
-    return _uringhub.spawn_n(func, args, kwargs)  # noqa: F821
+    return _uringhub.spawn_n(func, *args, **kwargs)  # noqa: F821

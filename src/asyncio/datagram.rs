@@ -4,13 +4,13 @@
 //! buffer that takes the longest there can be, so that none is cut.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,8 +19,8 @@ use pyo3::types::{PyBytes, PyInt, PyString, PyTuple, PyType};
 
 use super::bytes;
 use super::core::LoopCore;
-use super::method::{self, Arguments};
-use super::slots::{self, Slot};
+use super::slots::Slot;
+use crate::fastcall::{self, Arguments, Function};
 use crate::proactor::SocketAddress;
 
 /// So many datagrams at most for one wait, so that a flood leaves the other descriptors their turn.
@@ -224,28 +224,27 @@ fn numeric(address: &Bound<'_, PyAny>) -> Option<SocketAddr> {
 
 static DATAGRAMS_SLOT: PyOnceLock<Slot> = PyOnceLock::new();
 
-static SENDTO: slots::Definition = slots::Definition::new(method::definition(
-    c"sendto",
-    sendto,
-    c"sendto($self, data, addr=None)\n--\n\nSend a datagram; without an address, to the socket's peer.",
-));
-
 /// Gives a transport class its native `sendto`; the class has a slot `_datagrams`.
 #[pyfunction]
 pub fn set_datagram_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
     let _ = DATAGRAMS_SLOT.set(cls.py(), Slot::find(cls, "_datagrams")?);
-    // SAFETY: `sendto` takes instances of a class that has the slot.
-    cls.setattr("sendto", unsafe { slots::method(cls, &SENDTO)? })
+    fastcall::bind::<SendTo>(cls)
 }
 
-unsafe extern "C" fn sendto(
-    transport: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: passed on as they came.
-    unsafe { method::enter::<PyAny>(transport, args, count, names, send) }
+struct SendTo;
+
+impl Function for SendTo {
+    const NAME: &'static CStr = c"sendto";
+    const DOC: &'static CStr = c"sendto($self, data, addr=None)\n--\n\n\
+        Send a datagram; without an address, to the socket's peer.";
+    type Error = PyErr;
+
+    fn call<'py>(
+        transport: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        send(transport, arguments)
+    }
 }
 
 fn send<'py>(transport: &Bound<'py, PyAny>, args: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -1,7 +1,7 @@
 //! Handles: real `asyncio.Handle` objects, made, cancelled and run natively.
 #![allow(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
@@ -16,6 +16,7 @@ use super::context;
 use super::core::LoopCore;
 use super::slots::{self, Slot};
 use super::spare;
+use crate::fastcall::{self, Arguments, Function};
 use crate::turn::TimerKey;
 
 /// What is known of the handle classes.
@@ -92,66 +93,39 @@ pub fn set_handle_classes(
     spare::keep(plain, slots.clone())?;
     slots.extend([handles.when, handles.scheduled, handles.key]);
     spare::keep(timer, slots)?;
-    // SAFETY: both functions take `self` of a class that has the slots looked up above.
-    unsafe {
-        plain.setattr("cancel", slots::method(plain, &CANCEL)?)?;
-        timer.setattr("cancel", slots::method(timer, &CANCEL_TIMER)?)?;
-    }
+    fastcall::bind::<Cancel>(plain)?;
+    fastcall::bind::<CancelTimer>(timer)?;
     let _ = HANDLES.set(py, handles);
     Ok(())
 }
 
-static CANCEL: slots::Definition = slots::Definition::new(ffi::PyMethodDef {
-    ml_name: c"cancel".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer { PyCFunction: cancel_plain },
-    ml_flags: ffi::METH_NOARGS,
-    ml_doc: c"Prevent the call, if it has not happened yet.".as_ptr(),
-});
+struct Cancel;
 
-static CANCEL_TIMER: slots::Definition = slots::Definition::new(ffi::PyMethodDef {
-    ml_name: c"cancel".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer { PyCFunction: cancel_timer },
-    ml_flags: ffi::METH_NOARGS,
-    ml_doc: c"Prevent the call, if it has not happened yet.".as_ptr(),
-});
+impl Function for Cancel {
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr = c"cancel($self)\n--\n\nPrevent the call, if it has not happened yet.";
+    type Error = PyErr;
 
-unsafe extern "C" fn cancel_plain(
-    handle: *mut ffi::PyObject,
-    _nothing: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this attached, with an instance of the class the descriptor was made for.
-    unsafe { entry(handle, |handles, handle| handles.cancel(handle)) }
+    fn call<'py>(handle: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = handle.py();
+        arguments.check(&[])?;
+        handles(py)?.cancel(handle)?;
+        Ok(py.None().into_bound(py))
+    }
 }
 
-unsafe extern "C" fn cancel_timer(
-    handle: *mut ffi::PyObject,
-    _nothing: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: as above.
-    unsafe { entry(handle, |handles, handle| handles.cancel_timer(handle)) }
-}
+struct CancelTimer;
 
-/// Runs `body`; an error becomes the raised exception, and a panic an exception instead of an abort.
-///
-/// # Safety
-/// The thread is attached, and `handle` is alive until the return, of a class that `body` is for.
-unsafe fn entry(
-    handle: *mut ffi::PyObject,
-    body: fn(&Handles, &Bound<'_, PyAny>) -> PyResult<()>,
-) -> *mut ffi::PyObject {
-    // SAFETY: the caller is attached and lends a live object.
-    let (py, handle) = unsafe {
-        let py = Python::assume_attached();
-        (py, Bound::from_borrowed_ptr(py, handle))
-    };
-    let result = catch_unwind(AssertUnwindSafe(|| body(handles(py)?, &handle)))
-        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in uringhub: cancel() panicked")));
-    match result {
-        Ok(()) => py.None().into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
+impl Function for CancelTimer {
+    const NAME: &'static CStr = Cancel::NAME;
+    const DOC: &'static CStr = Cancel::DOC;
+    type Error = PyErr;
+
+    fn call<'py>(handle: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = handle.py();
+        arguments.check(&[])?;
+        handles(py)?.cancel_timer(handle)?;
+        Ok(py.None().into_bound(py))
     }
 }
 

@@ -19,7 +19,6 @@ mod engine;
 mod future;
 mod handle;
 mod home;
-mod method;
 mod ownership;
 mod reader;
 mod run;

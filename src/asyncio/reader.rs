@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyType, PyWeakrefReference};
 
-use super::{bytes, method, slots};
+use super::{bytes, slots};
 use crate::proactor::Lease;
 
 /// A class of the standard library, and its functions that are passed over.
@@ -108,13 +108,15 @@ pub fn feed(protocol: &Bound<'_, PyAny>, leases: &[Lease]) -> PyResult<bool> {
     let py = protocol.py();
     let Some(Some(classes)) = CLASSES.get(py) else { return Ok(false) };
     let data_received = intern!(py, "data_received");
-    if !classes.protocol.holds(protocol)? || !method::is(protocol, data_received, &classes.data_received) {
+    if !classes.protocol.holds(protocol)?
+        || !slots::has_method(protocol, data_received, &classes.data_received)
+    {
         return Ok(false);
     }
     let Some(reader) = reader_of(protocol)? else { return Ok(false) };
     if !classes.reader.holds(&reader)?
-        || !method::is(&reader, intern!(py, "feed_data"), &classes.feed_data)
-        || !method::is(&reader, intern!(py, "_wakeup_waiter"), &classes.wakeup_waiter)
+        || !slots::has_method(&reader, intern!(py, "feed_data"), &classes.feed_data)
+        || !slots::has_method(&reader, intern!(py, "_wakeup_waiter"), &classes.wakeup_waiter)
         || !append(&reader, leases)?
     {
         return Ok(false);

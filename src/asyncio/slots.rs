@@ -8,7 +8,7 @@
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 /// Where a slot's value lives in the instances of a class.
 #[derive(Clone, Copy, Debug)]
@@ -129,31 +129,28 @@ pub fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool {
     unsafe { ffi::Py_TYPE(object.as_ptr()) == class.as_ptr().cast() }
 }
 
-/// A method descriptor for `class` around a native function, bound like a Python one but at C speed.
-///
-/// # Safety
-/// `definition` is a valid method definition whose function checks nothing but may rely on `self` being an
-/// instance of `class`.
-pub unsafe fn method<'py>(
-    class: &Bound<'py, PyType>,
-    definition: &'static Definition,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached; the definition is static, as the descriptor needs; null comes with an exception.
-    unsafe {
-        let descriptor = ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition.0.get());
-        Bound::from_owned_ptr_or_err(class.py(), descriptor)
-    }
+// CPython, Objects/object.c; exported by 3.10 to 3.13, not in pyo3's bindings.
+unsafe extern "C" {
+    fn _PyObject_GetMethod(
+        object: *mut ffi::PyObject,
+        name: *mut ffi::PyObject,
+        method: *mut *mut ffi::PyObject,
+    ) -> libc::c_int;
 }
 
-/// A method definition that outlives every descriptor made of it.
-pub struct Definition(std::cell::UnsafeCell<ffi::PyMethodDef>);
-
-// SAFETY: CPython only reads it.
-unsafe impl Sync for Definition {}
-
-impl Definition {
-    /// Wraps a definition.
-    pub const fn new(definition: ffi::PyMethodDef) -> Self {
-        Self(std::cell::UnsafeCell::new(definition))
+/// Whether calling the method `name` of `object` calls `function` of its class: neither the class nor the
+/// instance has another.
+#[inline]
+pub fn has_method(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, function: &Py<PyAny>) -> bool {
+    let mut found = std::ptr::null_mut();
+    // SAFETY: attached, live objects, and an out-parameter that gets a new reference, or null with an exception.
+    unsafe {
+        let unbound = _PyObject_GetMethod(object.as_ptr(), name.as_ptr(), &raw mut found) == 1;
+        if found.is_null() {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let found = Bound::from_owned_ptr(object.py(), found);
+        unbound && found.is(function)
     }
 }

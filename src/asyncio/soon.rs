@@ -1,42 +1,38 @@
 //! `call_soon`, as CPython's tasks and futures call it: by vectorcall, with or without a context.
 #![allow(unsafe_code)]
 
-use pyo3::ffi;
+use std::ffi::CStr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::core::LoopCore;
-use super::method::{self, Arguments};
-use super::slots;
-
-static CALL_SOON: slots::Definition = slots::Definition::new(method::definition(
-    c"call_soon",
-    call_soon,
-    c"call_soon($self, callback, *args, context=None)\n--\n\n\
-      Arrange for callback(*args) in the next turn; returns its handle.",
-));
+use crate::fastcall::{self, Arguments, Function};
 
 /// Gives the class its `call_soon`.
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<LoopCore>();
-    // SAFETY: `call_soon` takes instances of the class.
-    class.setattr("call_soon", unsafe { slots::method(&class, &CALL_SOON)? })
+    fastcall::bind::<CallSoon>(&py.get_type::<LoopCore>())
 }
 
-unsafe extern "C" fn call_soon(
-    the_loop: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: passed on as they came.
-    unsafe { method::enter::<LoopCore>(the_loop, args, count, names, soon) }
+struct CallSoon;
+
+impl Function for CallSoon {
+    const NAME: &'static CStr = c"call_soon";
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
+        Arrange for callback(*args) in the next turn; returns its handle.";
+    type Error = PyErr;
+
+    #[inline]
+    fn call<'py>(the_loop: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: the method was bound to this class, and its descriptor takes no other instances.
+        soon(unsafe { the_loop.cast_unchecked::<LoopCore>() }, arguments)
+    }
 }
 
 #[inline]
 fn soon<'py>(core: &Bound<'py, LoopCore>, args: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = core.py();
-    let (Some(callback), Ok(context)) = (args.get(0), args.only(intern!(py, "context").as_any())) else {
+    let (Some(callback), Ok(context)) = (args.get(0), args.only(intern!(py, "context"))) else {
         // The callback by name, or a wrong call: seldom, and worded by the general method.
         return args.pass_to(&core.getattr(intern!(py, "_call_soon"))?);
     };

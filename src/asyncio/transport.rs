@@ -1,13 +1,11 @@
 //! `uringhub._native.Stream`: the native half of a transport, and its `write`.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,8 +16,9 @@ use super::bytes;
 use super::context;
 use super::core::LoopCore;
 use super::engine::{Sink, SinkId};
-use super::slots::{self, Slot};
+use super::slots::Slot;
 use super::stream::{Receiver, fatal};
+use crate::fastcall::{self, Arguments, Function};
 
 /// The native half of a socket transport.
 #[pyclass(frozen, module = "uringhub._native")]
@@ -109,35 +108,29 @@ impl Stream {
 
 static STREAM_SLOT: PyOnceLock<Slot> = PyOnceLock::new();
 
-static WRITE: slots::Definition = slots::Definition::new(ffi::PyMethodDef {
-    ml_name: c"write".as_ptr(),
-    ml_meth: ffi::PyMethodDefPointer { PyCFunction: write },
-    ml_flags: ffi::METH_O,
-    ml_doc: c"Send data, now as far as possible and the rest when the socket takes it.".as_ptr(),
-});
-
 /// Gives a transport class its native `write`; the class has a slot `_stream`.
 #[pyfunction]
 pub fn set_stream_class(cls: &Bound<'_, PyType>) -> PyResult<()> {
     let _ = STREAM_SLOT.set(cls.py(), Slot::find(cls, "_stream")?);
-    // SAFETY: `write` takes instances of a class that has the slot.
-    cls.setattr("write", unsafe { slots::method(cls, &WRITE)? })
+    fastcall::bind::<Write>(cls)
 }
 
-unsafe extern "C" fn write(transport: *mut ffi::PyObject, data: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls this attached, with live objects, the first an instance of the class.
-    let (py, transport, data) = unsafe {
-        let py = Python::assume_attached();
-        (py, Bound::from_borrowed_ptr(py, transport), Bound::from_borrowed_ptr(py, data))
-    };
-    let result = catch_unwind(AssertUnwindSafe(|| send(&transport, &data)))
-        .unwrap_or_else(|_| Err(PyRuntimeError::new_err("a bug in uringhub: write() panicked")));
-    match result {
-        Ok(()) => py.None().into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            std::ptr::null_mut()
-        }
+struct Write;
+
+impl Function for Write {
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
+        Send data, now as far as possible and the rest when the socket takes it.";
+    type Error = PyErr;
+
+    fn call<'py>(
+        transport: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = transport.py();
+        arguments.check(&["data"])?;
+        send(transport, &arguments.require(0, "data")?)?;
+        Ok(py.None().into_bound(py))
     }
 }
 

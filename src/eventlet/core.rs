@@ -25,6 +25,8 @@ pub struct Local {
     pub running: bool,
     pub stopping: bool,
     pub debug_blocking: bool,
+    /// `block_detect_pre` was called for the turn under way.
+    pub blocking_is_watched: bool,
     /// The hub's greenlet is inside a callback, which goes on when control comes back to it.
     pub calling: bool,
     /// Turns that green threads have begun since the hub's greenlet last did.
@@ -64,7 +66,6 @@ impl Core {
     pub fn closing(&self, fd: i32) {
         if fd >= 0 {
             self.with_state(|state| state.end_waits(fd, || Outcome::Closed));
-            self.bury();
         }
     }
 
@@ -78,14 +79,7 @@ impl Core {
             state.end_waits(fd, || Outcome::Reopened);
             listened
         });
-        self.bury();
         listened.unwrap_or(false)
-    }
-
-    /// Drops what the state could not drop while it was borrowed.
-    pub fn bury(&self) {
-        let dead = self.with_state(|state| std::mem::take(&mut state.graveyard));
-        drop(dead);
     }
 
     /// What wakes the hub's wait, from any thread.
@@ -173,6 +167,7 @@ impl Core {
             running: false,
             stopping: false,
             debug_blocking: false,
+            blocking_is_watched: false,
             calling: false,
             renewals: 0,
             guest: None,
@@ -313,11 +308,6 @@ impl Core {
         runner::live(slf)
     }
 
-    /// Runs turns until `stopping`.
-    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
-        run::run(slf)
-    }
-
     /// Waits for completions at most `seconds`, or without end, and takes them.
     #[pyo3(signature = (seconds=None))]
     fn _poll(slf: &Bound<'_, Self>, seconds: Option<f64>) -> PyResult<()> {
@@ -350,8 +340,8 @@ impl Core {
 
     /// Ends a watch.
     fn _unwatch(&self, watch: u64) -> PyResult<()> {
-        self.local()?.borrow_mut().state.unwatch(watch);
-        self.bury();
+        let waiter = self.local()?.borrow_mut().state.unwatch(watch);
+        drop(waiter);
         Ok(())
     }
 

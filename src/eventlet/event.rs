@@ -9,10 +9,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PySet, PyTuple, PyType};
 
 use super::core::Core;
-use super::method::{self, Arguments, Method, attribute};
+
 use super::parked::{self, Delivery};
+use super::state::WaiterId;
 use super::timer::Timer;
-use super::{current, greenlet};
+use super::{current, greenlet, wait};
+use crate::fastcall::{self, Arguments, Function, attribute};
+use crate::raised::{Raised, raise};
 
 struct Eventlets {
     class: Py<PyType>,
@@ -35,8 +38,8 @@ pub fn bind_event(event: &Bound<'_, PyType>, not_used: Py<PyAny>) -> PyResult<()
         send: event.getattr("send")?.unbind(),
     };
     let _ = EVENTLETS.set(py, eventlets);
-    method::bind::<Wait>(event)?;
-    method::bind::<Send>(event)
+    fastcall::bind::<Wait>(event)?;
+    fastcall::bind::<Send>(event)
 }
 
 fn eventlets(py: Python<'_>) -> &Eventlets {
@@ -66,27 +69,88 @@ pub fn is_ready(event: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Whether the event is of eventlet's own class: a subclass may see its methods called.
-fn is_exact(event: &Bound<'_, PyAny>) -> bool {
+pub fn is_exact(event: &Bound<'_, PyAny>) -> bool {
     event.get_type().is(&eventlets(event.py()).class)
 }
 
 struct Wait;
 
-impl Method for Wait {
+impl Function for Wait {
     const NAME: &'static CStr = c"wait";
+    type Error = Raised;
 
-    fn call<'py>(event: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        event: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        Self::begin(event, &arguments)?.end()
+    }
+}
+
+impl Wait {
+    #[inline(never)]
+    fn begin<'py>(event: &Bound<'py, PyAny>, arguments: &Arguments<'_, 'py>) -> Result<Waiting<'py>, Raised> {
+        let parse = || {
+            arguments.check(&["timeout"])?;
+            let timeout = arguments.named(0, "timeout")?.filter(|timeout| !timeout.is_none());
+            Waiting::begin(event, timeout)
+        };
+        raise(event.py(), parse())
+    }
+}
+
+/// `event.wait(timeout)`, under way.
+pub enum Waiting<'py> {
+    Over(Bound<'py, PyAny>),
+    Parked { core: Bound<'py, Core>, waiters: Bound<'py, PySet>, me: Bound<'py, PyAny>, id: WaiterId },
+}
+
+impl<'py> Waiting<'py> {
+    /// Enters the calling green thread among those that wait, if there is something to wait for.
+    pub fn begin(event: &Bound<'py, PyAny>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Self> {
         let py = event.py();
-        arguments.check(&["timeout"])?;
-        let timeout = arguments.get(0, "timeout")?.filter(|timeout| !timeout.is_none());
         if is_exact(event)
             && let Some(core) = current::get(py)
             && let Ok(timeout_s) = timeout.as_ref().map(|timeout| timeout.extract::<f64>()).transpose()
             && let Some(waiters) = pending(event)?
         {
-            return wait(&core, event, &waiters, timeout_s);
+            let me = greenlet::current(py)?;
+            waiters.add(&me)?;
+            return match parked::lie_down(&core, &me, event, timeout_s) {
+                Ok(id) => Ok(Self::Parked { core, waiters, me, id }),
+                Err(error) => {
+                    waiters.discard(me)?;
+                    Err(error)
+                }
+            };
         }
-        eventlets(py).wait.bind(py).call1((event, timeout))
+        eventlets(py).wait.bind(py).call1((event, timeout)).map(Self::Over)
+    }
+
+    /// Waits, if it is not over, and returns what was sent.
+    #[inline]
+    pub fn end(self) -> Result<Bound<'py, PyAny>, Raised> {
+        match self {
+            Self::Over(value) => Ok(value),
+            Self::Parked { core, waiters, me, id } => {
+                let left = wait::leave(&core, &me);
+                Self::get_up(&core, &waiters, &me, id, left)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn get_up(
+        core: &Bound<'py, Core>,
+        waiters: &Bound<'py, PySet>,
+        me: &Bound<'py, PyAny>,
+        id: WaiterId,
+        left: Result<Bound<'py, PyAny>, Raised>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let py = core.py();
+        let woken = parked::get_up(core, me, id, left);
+        let left = waiters.discard(me).map(drop).and(woken);
+        raise(py, left.map(|woken| woken.unwrap_or_else(|| py.None().into_bound(py))))
     }
 }
 
@@ -99,30 +163,18 @@ fn pending<'py>(event: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PySet>>
     Ok(attribute(event, intern!(py, "_waiters"))?.cast_into::<PySet>().ok())
 }
 
-fn wait<'py>(
-    core: &Bound<'py, Core>,
-    event: &Bound<'py, PyAny>,
-    waiters: &Bound<'py, PySet>,
-    timeout_s: Option<f64>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = core.py();
-    waiters.add(greenlet::current(py)?)?;
-    let woken = parked::park(core, event, timeout_s);
-    waiters.discard(greenlet::current(py)?)?;
-    Ok(woken?.unwrap_or_else(|| py.None().into_bound(py)))
-}
-
 struct Send;
 
-impl Method for Send {
+impl Function for Send {
     const NAME: &'static CStr = c"send";
+    type Error = PyErr;
 
     fn call<'py>(event: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = event.py();
         arguments.check(&["result", "exc"])?;
         let none = || py.None().into_bound(py);
-        let result = arguments.get(0, "result")?.unwrap_or_else(none);
-        let exc = arguments.get(1, "exc")?.unwrap_or_else(none);
+        let result = arguments.named(0, "result")?.unwrap_or_else(none);
+        let exc = arguments.named(1, "exc")?.unwrap_or_else(none);
         if is_exact(event)
             && let Some(core) = current::get(py)
         {

@@ -3,18 +3,21 @@
 //! Each falls back to eventlet's own code when the calling thread's hub is not one of ours, because the
 //! replacement is process-wide and a hub belongs to a thread.
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::core::Core;
 use super::state::{Outcome, Runnable, Side};
-use super::wait::Request;
+use super::wait::{Request, Waiting};
 use super::{current, hooks, sys, wait};
+use crate::fastcall::{Arguments, Function};
+use crate::raised::{Raised, raise};
 
 /// eventlet's own functions and classes, by name; see `uringhub/_eventlet.py`.
 static ORIGINALS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -53,15 +56,59 @@ pub fn has_hub(py: Python<'_>) -> bool {
 }
 
 /// `eventlet.sleep`.
-#[pyfunction]
-#[pyo3(signature = (seconds=None))]
-pub fn sleep(py: Python<'_>, seconds: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    let Some(core) = current::get(py) else {
-        let seconds = seconds.map_or_else(|| 0.into_pyobject(py).map(Bound::into_any), |s| Ok(s.clone()))?;
-        return original(py, intern!(py, "sleep"))?.call1((seconds,)).map(drop);
-    };
-    let seconds_s = seconds.map_or(Ok(0.0), |seconds| seconds.extract::<f64>())?;
-    wait::sleep(&core, seconds_s)
+pub struct Sleep;
+
+impl Function for Sleep {
+    const NAME: &'static CStr = c"sleep";
+    const DOC: &'static CStr = c"sleep($module, /, seconds=0)\n--\n\n\
+        Yield control to another eligible green thread for at least *seconds*, of which fractions count.\n\n\
+        With 0 the others that are ready get their turn first.";
+    type Error = Raised;
+
+    fn call<'py>(
+        module: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        if let Some((core, waiting)) = Self::begin(module.py(), &arguments)? {
+            waiting.sleep(&core)?;
+        }
+        Ok(module.py().None().into_bound(module.py()))
+    }
+}
+
+impl Sleep {
+    /// The wait that is left to do.
+    #[inline(never)]
+    fn begin<'py>(
+        py: Python<'py>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Option<(Bound<'py, Core>, Waiting<'py>)>, Raised> {
+        raise(py, Self::try_begin(py, arguments))
+    }
+
+    fn try_begin<'py>(
+        py: Python<'py>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> PyResult<Option<(Bound<'py, Core>, Waiting<'py>)>> {
+        arguments.check(&["seconds"])?;
+        let seconds = arguments.named(0, "seconds")?;
+        let Some(core) = current::get(py) else {
+            let seconds = seconds.map_or_else(|| 0.into_pyobject(py).map(Bound::into_any), Ok)?;
+            original(py, intern!(py, "sleep"))?.call1((seconds,))?;
+            return Ok(None);
+        };
+        let seconds_s = seconds.map_or(Ok(0.0), |seconds| number_of_seconds(&seconds))?;
+        Ok(wait::lie_down(&core, seconds_s)?.map(|waiting| (core, waiting)))
+    }
+}
+
+/// A number as a float; most are small integers, which need no float object made for that.
+#[inline]
+fn number_of_seconds(seconds: &Bound<'_, PyAny>) -> PyResult<f64> {
+    match seconds.cast_exact::<PyInt>().ok().and_then(|seconds| seconds.extract::<i32>().ok()) {
+        Some(seconds) => Ok(seconds.into()),
+        None => seconds.extract(),
+    }
 }
 
 /// `eventlet.hubs.trampoline`.

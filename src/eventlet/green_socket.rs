@@ -1,8 +1,8 @@
 //! The methods of `GreenSocket`: arguments in, eventlet's own code where the native operation does not apply.
 
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
@@ -10,10 +10,11 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 use super::core::Core;
 use super::current;
 use super::green::original;
-use super::held;
-use super::method::{self, Arguments, Method};
-use super::raised::{Raised, raise};
-use super::socket::{self, Descriptor, Socket};
+
+use super::socket::{Descriptor, Socket};
+use super::target::Target;
+use crate::fastcall::{self, Arguments, Function};
+use crate::raised::{Raised, raise};
 
 /// Replaces the methods of eventlet's socket class; returns the ones it had, by name.
 #[pyfunction]
@@ -22,12 +23,12 @@ pub fn bind_socket<'py>(socket_class: &Bound<'py, PyType>) -> PyResult<Bound<'py
     for name in ["recv", "recv_into", "recvfrom", "recvfrom_into", "send", "sendall"] {
         originals.set_item(name, socket_class.getattr(name)?)?;
     }
-    method::bind::<Recv>(socket_class)?;
-    method::bind::<RecvInto>(socket_class)?;
-    method::bind::<RecvFrom>(socket_class)?;
-    method::bind::<RecvFromInto>(socket_class)?;
-    method::bind::<Send>(socket_class)?;
-    method::bind::<SendAll>(socket_class)?;
+    fastcall::bind::<Recv>(socket_class)?;
+    fastcall::bind::<RecvInto>(socket_class)?;
+    fastcall::bind::<RecvFrom>(socket_class)?;
+    fastcall::bind::<RecvFromInto>(socket_class)?;
+    fastcall::bind::<Send>(socket_class)?;
+    fastcall::bind::<SendAll>(socket_class)?;
     Ok(originals)
 }
 
@@ -44,14 +45,11 @@ enum Begun<'py, T> {
 
 struct Recv;
 
-impl Method for Recv {
+impl Function for Recv {
     const NAME: &'static CStr = c"recv";
+    type Error = Raised;
 
-    fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(green, arguments).map_err(|raised| raised.fetch(green.py()))
-    }
-
-    fn run<'py>(
+    fn call<'py>(
         green: &Bound<'py, PyAny>,
         arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
@@ -84,11 +82,11 @@ impl Recv {
         let py = green.py();
         arguments.check(&["bufsize", "flags"])?;
         let bufsize = arguments.require(0, "bufsize")?;
-        let flags = int_or_zero(arguments.get(1, "flags")?)?;
+        let flags = int_or_zero(arguments.named(1, "flags")?)?;
         // A size that is no positive number is for eventlet's own code to refuse.
         let Some(core) = current::get(py) else { return Ok(Begun::Eventlet) };
         let Ok(limit @ 1..) = bufsize.extract::<usize>() else { return Ok(Begun::Eventlet) };
-        if let Some(bytes) = socket::leftover(green, &core, limit, flags)? {
+        if let Some(bytes) = leftover(green, &core, limit, flags)? {
             return Ok(Begun::Done(PyBytes::new(py, &bytes).into_any()));
         }
         let descriptor = if flags == 0 { Descriptor::of(green, &core)? } else { None };
@@ -103,7 +101,7 @@ impl Recv {
         let py = green.py();
         let call = || {
             let bufsize = arguments.require(0, "bufsize")?;
-            let flags = int_or_zero(arguments.get(1, "flags")?)?;
+            let flags = int_or_zero(arguments.named(1, "flags")?)?;
             original(py, intern!(py, "recv"))?.call1((green, bufsize, flags))
         };
         raise(py, call())
@@ -112,53 +110,86 @@ impl Recv {
 
 struct RecvInto;
 
-impl Method for RecvInto {
+impl Function for RecvInto {
     const NAME: &'static CStr = c"recv_into";
+    type Error = Raised;
 
-    fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let py = green.py();
-        arguments.check(&["buffer", "nbytes", "flags"])?;
-        let buffer = arguments.require(0, "buffer")?;
-        let nbytes: isize = arguments.get(1, "nbytes")?.map_or(Ok(0), |nbytes| nbytes.extract())?;
-        let flags = int_or_zero(arguments.get(2, "flags")?)?;
-        if let Some(core) = current::get(py)
-            && let Some((target, limit)) = writable(&buffer, nbytes)
-        {
-            if let Some(bytes) = socket::leftover(green, &core, limit, flags)? {
-                return Ok(held::copy_into(py, &target, limit, &bytes)?.into_pyobject(py)?.into_any());
+    fn call<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        match Self::begin(green, &arguments)? {
+            Begun::Done(count) => return Ok(count),
+            Begun::Native(core, descriptor, target) => {
+                if let Some(count) = Socket::new(green, &core, descriptor).recv_into(&target)? {
+                    return Ok(count);
+                }
             }
-            if flags == 0
-                && let Some(descriptor) = Descriptor::of(green, &core)?
-                && let Some(count) = Socket::new(green, &core, descriptor).recv_into(&target, limit)?
-            {
-                return Ok(count.into_pyobject(py)?.into_any());
-            }
+            Begun::Eventlet => {}
         }
-        original(py, intern!(py, "recv_into"))?.call1((green, buffer, nbytes, flags))
+        Self::eventlets(green, &arguments)
     }
 }
 
-/// The buffer and how much of it to fill; None for what eventlet's own code must refuse.
-fn writable(buffer: &Bound<'_, PyAny>, nbytes: isize) -> Option<(PyUntypedBuffer, usize)> {
-    let target = PyUntypedBuffer::get(buffer).ok()?;
-    let room = target.len_bytes();
-    let limit = if nbytes == 0 { room } else { usize::try_from(nbytes).ok()? };
-    (!target.readonly() && target.is_c_contiguous() && limit > 0 && limit <= room).then_some((target, limit))
+impl RecvInto {
+    #[inline(never)]
+    fn begin<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Begun<'py, Target>, Raised> {
+        raise(green.py(), Self::try_begin(green, arguments))
+    }
+
+    fn try_begin<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> PyResult<Begun<'py, Target>> {
+        let py = green.py();
+        arguments.check(&["buffer", "nbytes", "flags"])?;
+        let (buffer, nbytes, flags) = Self::parameters(arguments)?;
+        let Some(core) = current::get(py) else { return Ok(Begun::Eventlet) };
+        let Some(target) = Target::new(&buffer, nbytes) else { return Ok(Begun::Eventlet) };
+        if let Some(bytes) = leftover(green, &core, target.limit, flags)? {
+            return Ok(Begun::Done(target.fill(py, &bytes)?.into_pyobject(py)?.into_any()));
+        }
+        let descriptor = if flags == 0 { Descriptor::of(green, &core)? } else { None };
+        Ok(descriptor.map_or(Begun::Eventlet, |descriptor| Begun::Native(core, descriptor, target)))
+    }
+
+    fn parameters<'py>(arguments: &Arguments<'_, 'py>) -> PyResult<(Bound<'py, PyAny>, isize, i32)> {
+        let buffer = arguments.require(0, "buffer")?;
+        let nbytes = arguments.named(1, "nbytes")?.map_or(Ok(0), |nbytes| nbytes.extract())?;
+        Ok((buffer, nbytes, int_or_zero(arguments.named(2, "flags")?)?))
+    }
+
+    #[inline(never)]
+    fn eventlets<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let py = green.py();
+        let call = || {
+            let (buffer, nbytes, flags) = Self::parameters(arguments)?;
+            original(py, intern!(py, "recv_into"))?.call1((green, buffer, nbytes, flags))
+        };
+        raise(py, call())
+    }
 }
 
 struct RecvFrom;
 
-impl Method for RecvFrom {
+impl Function for RecvFrom {
     const NAME: &'static CStr = c"recvfrom";
+    type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = green.py();
         arguments.check(&["bufsize", "flags"])?;
         let bufsize = arguments.require(0, "bufsize")?;
-        let flags = int_or_zero(arguments.get(1, "flags")?)?;
+        let flags = int_or_zero(arguments.named(1, "flags")?)?;
         if let Some(core) = current::get(py)
             && let Ok(limit @ 1..) = bufsize.extract::<usize>()
-            && let Some(bytes) = socket::leftover(green, &core, limit, flags)?
+            && let Some(bytes) = leftover(green, &core, limit, flags)?
         {
             // A stream names no sender.
             return Ok((PyBytes::new(py, &bytes), py.None()).into_pyobject(py)?.into_any());
@@ -169,20 +200,21 @@ impl Method for RecvFrom {
 
 struct RecvFromInto;
 
-impl Method for RecvFromInto {
+impl Function for RecvFromInto {
     const NAME: &'static CStr = c"recvfrom_into";
+    type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = green.py();
         arguments.check(&["buffer", "nbytes", "flags"])?;
         let buffer = arguments.require(0, "buffer")?;
-        let nbytes: isize = arguments.get(1, "nbytes")?.map_or(Ok(0), |nbytes| nbytes.extract())?;
-        let flags = int_or_zero(arguments.get(2, "flags")?)?;
+        let nbytes: isize = arguments.named(1, "nbytes")?.map_or(Ok(0), |nbytes| nbytes.extract())?;
+        let flags = int_or_zero(arguments.named(2, "flags")?)?;
         if let Some(core) = current::get(py)
-            && let Some((target, limit)) = writable(&buffer, nbytes)
-            && let Some(bytes) = socket::leftover(green, &core, limit, flags)?
+            && let Some(target) = Target::new(&buffer, nbytes)
+            && let Some(bytes) = leftover(green, &core, target.limit, flags)?
         {
-            let count = held::copy_into(py, &target, limit, &bytes)?;
+            let count = target.fill(py, &bytes)?;
             return Ok((count, py.None()).into_pyobject(py)?.into_any());
         }
         original(py, intern!(py, "recvfrom_into"))?.call1((green, buffer, nbytes, flags))
@@ -191,14 +223,15 @@ impl Method for RecvFromInto {
 
 struct Send;
 
-impl Method for Send {
+impl Function for Send {
     const NAME: &'static CStr = c"send";
+    type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = green.py();
         arguments.check(&["data", "flags"])?;
         let data = arguments.require(0, "data")?;
-        let flags = int_or_zero(arguments.get(1, "flags")?)?;
+        let flags = int_or_zero(arguments.named(1, "flags")?)?;
         if let Some(core) = current::get(py)
             && let Some(descriptor) = Descriptor::of(green, &core)?
             && let Some(count) = Socket::new(green, &core, descriptor).send(&data, flags)?
@@ -211,14 +244,15 @@ impl Method for Send {
 
 struct SendAll;
 
-impl Method for SendAll {
+impl Function for SendAll {
     const NAME: &'static CStr = c"sendall";
+    type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = green.py();
         arguments.check(&["data", "flags"])?;
         let data = arguments.require(0, "data")?;
-        let flags = int_or_zero(arguments.get(1, "flags")?)?;
+        let flags = int_or_zero(arguments.named(1, "flags")?)?;
         if let Some(core) = current::get(py)
             && let Some(descriptor) = Descriptor::of(green, &core)?
         {
@@ -227,4 +261,29 @@ impl Method for SendAll {
         }
         original(py, intern!(py, "sendall"))?.call1((green, data, flags))
     }
+}
+
+/// Bytes that a killed receive had taken, for the ways to receive that are otherwise eventlet's own:
+/// non-blocking, with flags, with an address.
+#[cold]
+#[inline(never)]
+fn leftover(
+    green: &Bound<'_, PyAny>,
+    core: &Bound<'_, Core>,
+    limit: usize,
+    flags: i32,
+) -> PyResult<Option<Box<[u8]>>> {
+    if core.get().with_state(|state| state.has_leftovers()) != Some(true) {
+        return Ok(None);
+    }
+    let py = green.py();
+    let fd: RawFd = fastcall::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
+    let bytes = core.get().with_state(|state| {
+        if flags & libc::MSG_PEEK != 0 {
+            state.peek_leftover(fd, limit)
+        } else {
+            state.take_leftover(fd, limit)
+        }
+    });
+    Ok(bytes.flatten())
 }

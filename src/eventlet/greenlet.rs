@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::raised::Raised;
+use crate::raised::Raised;
 
 const CAPSULE: &CStr = c"greenlet._C_API";
 
@@ -156,30 +156,20 @@ pub fn dict<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
 /// `target.switch(*args, **kwargs)`: returns when something switches back to the caller.
 ///
 /// No exception may be pending: greenlet would deliver it to the target instead of the value.
+#[inline]
 pub fn switch<'py>(
     target: &Bound<'py, PyAny>,
     args: Option<&Bound<'py, PyTuple>>,
     kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> Result<Bound<'py, PyAny>, Raised> {
     let py = target.py();
     debug_assert!(!PyErr::occurred(py), "switch with an exception pending");
     let args = args.map_or(std::ptr::null_mut(), |args| args.as_ptr());
     let kwargs = kwargs.map_or(std::ptr::null_mut(), |kwargs| kwargs.as_ptr());
     // SAFETY: the three objects are alive in the caller's frame until this returns in that same frame;
-    // greenlet checks the type of the target and takes references of its own.
-    unsafe { Bound::from_owned_ptr_or_err(py, (api(py).switch)(target.as_ptr(), args, kwargs)) }
-}
-
-/// `target.switch()` of a suspended greenlet, for a frame that is to stay small.
-#[inline]
-pub fn resume<'py>(target: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
-    let none = std::ptr::null_mut();
-    // SAFETY: as for `switch`; null stands for no arguments, and the result is a new reference or null with
-    // an exception set.
-    unsafe {
-        Bound::from_owned_ptr_or_opt(target.py(), (api(target.py()).switch)(target.as_ptr(), none, none))
-    }
-    .ok_or(Raised)
+    // greenlet checks the type of the target and takes references of its own. Null stands for no arguments,
+    // and the result is a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_opt(py, (api(py).switch)(target.as_ptr(), args, kwargs)) }.ok_or(Raised)
 }
 
 /// `target.throw(exception)`, with an exception instance or class.

@@ -40,7 +40,7 @@ pub fn find<'py>(greenlet: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
 /// Switches to a suspended greenlet, through its own `switch` method if its class may define one.
 pub fn resume<'py>(target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if is_plain(target) {
-        greenlet::switch(target, None, None)
+        greenlet::switch(target, None, None).map_err(|raised| raised.fetch(target.py()))
     } else {
         target.call_method0(intern!(target.py(), "switch"))
     }
@@ -52,7 +52,7 @@ pub fn switch_with<'py>(
     args: &Bound<'py, pyo3::types::PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if is_plain(target) {
-        greenlet::switch(target, Some(args), None)
+        greenlet::switch(target, Some(args), None).map_err(|raised| raised.fetch(target.py()))
     } else {
         target.call_method1(intern!(target.py(), "switch"), args)
     }

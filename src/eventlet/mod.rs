@@ -1,10 +1,12 @@
 //! The Eventlet face: a hub, and eventlet's blocking functions on it.
 //!
 //! `core` is the hub, `state` what it knows, `run` its loop, `wait` how a green thread suspends,
-//! `socket`, `green_socket` and `green` what users call. `greenlet`, `thread_bound`, `sys`, `held` and `method` are the
+//! `socket`, `green_socket` and `green` what users call. `greenlet`, `thread_bound`, `sys`, and `held` are the
 //! unsafe boundary.
 
 use pyo3::prelude::*;
+
+use crate::fastcall;
 
 mod arena;
 mod config;
@@ -18,11 +20,9 @@ mod greenlet;
 mod held;
 mod hooks;
 mod host;
-mod method;
 mod parked;
 mod primitives;
 mod queue;
-mod raised;
 mod run;
 mod runner;
 mod semaphore;
@@ -30,6 +30,7 @@ mod socket;
 mod spawn;
 mod state;
 mod sys;
+mod target;
 mod tasks;
 mod thread_bound;
 mod timeout;
@@ -41,11 +42,12 @@ pub use timer::Timer;
 /// Registers the face in the extension module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<core::Core>()?;
+    fastcall::bind::<run::Run>(&module.py().get_type::<core::Core>())?;
     module.add_class::<timer::Timer>()?;
     module.add_function(wrap_pyfunction!(green::set_originals, module)?)?;
     module.add_function(wrap_pyfunction!(green::leave_hub, module)?)?;
     module.add_function(wrap_pyfunction!(green::has_hub, module)?)?;
-    module.add_function(wrap_pyfunction!(green::sleep, module)?)?;
+    fastcall::add::<green::Sleep>(module)?;
     module.add_function(wrap_pyfunction!(green::trampoline, module)?)?;
     module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
     module.add_function(wrap_pyfunction!(green::start, module)?)?;

@@ -14,9 +14,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::core::{Core, deadline_ns};
-use super::raised::Raised;
 use super::state::{Outcome, Runnable, WaiterId};
-use super::{greenlet, wait};
+use super::wait;
+use crate::raised::Raised;
 
 /// What a wait ends with.
 pub enum Delivery {
@@ -58,30 +58,19 @@ thread_local! {
     static PARKED: RefCell<Table> = RefCell::default();
 }
 
-/// Suspends the calling green thread until it is woken, at most `timeout_s`; None when the time is up.
-///
-/// A stray switch ends the wait too, with what it passes, as on eventlet's hubs.
-pub fn park<'py>(
+/// Has `me`, the calling green thread, woken by `wake`, after `timeout_s` at the latest. The caller leaves next, and
+/// then calls `get_up`.
+pub fn lie_down<'py>(
     core: &Bound<'py, Core>,
+    me: &Bound<'py, PyAny>,
     on: &Bound<'py, PyAny>,
     timeout_s: Option<f64>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let (me, id) = lie_down(core, on, timeout_s)?;
-    let left = wait::leave(core, &me);
-    get_up(core, &me, id, left)
-}
-
-#[inline(never)]
-fn lie_down<'py>(
-    core: &Bound<'py, Core>,
-    on: &Bound<'py, PyAny>,
-    timeout_s: Option<f64>,
-) -> PyResult<(Bound<'py, PyAny>, WaiterId)> {
-    let me = wait::enter(core, greenlet::current(core.py())?)?;
+) -> PyResult<WaiterId> {
+    wait::enter(core, me)?;
     let id = {
         let mut local = core.get().local()?.borrow_mut();
         let state = &mut local.state;
-        let id = state.waiters.insert(wait::plain(&me));
+        let id = state.waiters.insert(wait::plain(me));
         match timeout_s {
             Some(seconds) if seconds > 0.0 => {
                 let timer = state.engine.turn.push_at(deadline_ns(seconds), Runnable::Resume(id));
@@ -95,11 +84,13 @@ fn lie_down<'py>(
     let parked = Parked { wait: id, on: on.as_ptr() as usize, delivery: None };
     let old = PARKED.with_borrow_mut(|table| table.insert(me.as_ptr() as usize, parked));
     drop(old);
-    Ok((me, id))
+    Ok(id)
 }
 
-#[inline(never)]
-fn get_up<'py>(
+/// What a wait ended with; None when the time is up.
+///
+/// A stray switch ends the wait too, with what it passes, as on eventlet's hubs.
+pub fn get_up<'py>(
     core: &Bound<'py, Core>,
     me: &Bound<'py, PyAny>,
     id: WaiterId,
@@ -108,8 +99,8 @@ fn get_up<'py>(
     let py = core.py();
     let left = left.map_err(|raised| raised.fetch(py));
     let parked = PARKED.with_borrow_mut(|table| table.remove(&(me.as_ptr() as usize)));
-    core.get().with_state(|state| state.finish(id));
-    core.get().bury();
+    let waiter = core.get().with_state(|state| state.finish(id));
+    drop(waiter);
     let delivery = parked.and_then(|parked| parked.delivery);
     let passed = left?;
     match delivery {

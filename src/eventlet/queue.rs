@@ -15,9 +15,11 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PySet, PyTuple, PyType};
 
 use super::core::Core;
-use super::method::{self, Arguments, Method, attribute};
+
 use super::timer::Timer;
 use super::{current, event, greenlet, wait};
+use crate::fastcall::{self, Arguments, Function, attribute};
+use crate::raised::{Raised, raise};
 
 struct Eventlets {
     light: Py<PyType>,
@@ -56,9 +58,9 @@ pub fn bind_queue(module: &Bound<'_, PyAny>) -> PyResult<()> {
         unlock: light.getattr("_unlock")?.unbind(),
     };
     let _ = EVENTLETS.set(py, eventlets);
-    method::bind::<Put>(&light)?;
-    method::bind::<Get>(&light)?;
-    method::bind::<Unlock>(&light)
+    fastcall::bind::<Put>(&light)?;
+    fastcall::bind::<Get>(&light)?;
+    fastcall::bind::<Unlock>(&light)
 }
 
 fn eventlets(py: Python<'_>) -> &Eventlets {
@@ -156,28 +158,21 @@ impl<'a, 'py> Queue<'a, 'py> {
         self.this.setattr(intern!(py, "_event_unlock"), timer)
     }
 
-    /// Waits in `putters` until the item was taken or there is room for it.
-    fn put_waiting(&self, item: &Bound<'py, PyAny>) -> PyResult<()> {
-        let waiter = self.enter_putters(item)?;
-        let woken = wait::switch(&self.core);
-        self.leave_putters(&waiter, woken)
-    }
-
-    #[inline(never)]
-    fn enter_putters(&self, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    /// Enters the calling green thread among the putters, until its item was taken or there is room for it.
+    fn enter_putters(&self, item: &Bound<'py, PyAny>) -> PyResult<Parked<'py>> {
         let py = self.py();
         let waiter = greenlet::allocate(eventlets(py).item_waiter.bind(py))?;
         waiter.setattr(intern!(py, "item"), item)?;
         waiter.setattr(intern!(py, "block"), PyBool::new(py, true))?;
-        set_greenlet(&waiter, Some(greenlet::current(py)?))?;
+        let me = greenlet::current(py)?;
+        set_greenlet(&waiter, Some(&me))?;
         self.putters()?.add(&waiter)?;
         if self.getters()?.len() > 0 {
             self.schedule_unlock()?;
         }
-        Ok(waiter)
+        Ok(Parked { waiter, me })
     }
 
-    #[inline(never)]
     fn leave_putters(&self, waiter: &Bound<'py, PyAny>, woken: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
         let py = self.py();
         set_greenlet(waiter, None)?;
@@ -193,26 +188,19 @@ impl<'a, 'py> Queue<'a, 'py> {
         result
     }
 
-    /// Waits in `getters` for an item.
-    fn get_waiting(&self) -> PyResult<Bound<'py, PyAny>> {
-        let waiter = self.enter_getters()?;
-        let woken = wait::switch(&self.core);
-        self.leave_getters(&waiter, woken)
-    }
-
-    #[inline(never)]
-    fn enter_getters(&self) -> PyResult<Bound<'py, PyAny>> {
+    /// Enters the calling green thread among the getters, until there is an item for it.
+    fn enter_getters(&self) -> PyResult<Parked<'py>> {
         let py = self.py();
         let waiter = greenlet::allocate(eventlets(py).waiter.bind(py))?;
-        set_greenlet(&waiter, Some(greenlet::current(py)?))?;
+        let me = greenlet::current(py)?;
+        set_greenlet(&waiter, Some(&me))?;
         self.getters()?.add(&waiter)?;
         if self.putters()?.len() > 0 {
             self.schedule_unlock()?;
         }
-        Ok(waiter)
+        Ok(Parked { waiter, me })
     }
 
-    #[inline(never)]
     fn leave_getters(
         &self,
         waiter: &Bound<'py, PyAny>,
@@ -225,9 +213,33 @@ impl<'a, 'py> Queue<'a, 'py> {
         self.getters()?.discard(waiter)?;
         woken
     }
+
+    /// Leaves the calling green thread, once it has been entered.
+    #[inline]
+    fn leave(&self, parked: &Parked<'py>) -> Result<Bound<'py, PyAny>, Raised> {
+        self.is_to_leave(parked)?;
+        wait::leave(&self.core, &parked.me)
+    }
+
+    #[inline(never)]
+    fn is_to_leave(&self, parked: &Parked<'py>) -> Result<(), Raised> {
+        raise(self.py(), wait::enter(&self.core, &parked.me))
+    }
 }
 
-fn set_greenlet<'py>(waiter: &Bound<'py, PyAny>, green: Option<Bound<'py, PyAny>>) -> PyResult<()> {
+/// A green thread among the putters or getters.
+struct Parked<'py> {
+    waiter: Bound<'py, PyAny>,
+    me: Bound<'py, PyAny>,
+}
+
+/// What a call has still to do.
+enum Begun<'a, 'py> {
+    Done(Bound<'py, PyAny>),
+    Wait(Queue<'a, 'py>, Parked<'py>),
+}
+
+fn set_greenlet<'py>(waiter: &Bound<'py, PyAny>, green: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
     waiter.setattr(intern!(waiter.py(), "greenlet"), green)
 }
 
@@ -321,61 +333,138 @@ impl<'py> Queue<'_, 'py> {
 
 struct Put;
 
-impl Method for Put {
+impl Function for Put {
     const NAME: &'static CStr = c"put";
+    type Error = Raised;
 
-    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        this: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        match Self::begin(this, &arguments)? {
+            Begun::Done(none) => Ok(none),
+            Begun::Wait(queue, parked) => {
+                let woken = queue.leave(&parked);
+                Self::end(&queue, &parked, woken)
+            }
+        }
+    }
+}
+
+impl Put {
+    #[inline(never)]
+    fn begin<'a, 'py>(
+        this: &'a Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Begun<'a, 'py>, Raised> {
+        raise(this.py(), Self::try_begin(this, arguments))
+    }
+
+    fn try_begin<'a, 'py>(
+        this: &'a Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> PyResult<Begun<'a, 'py>> {
         let py = this.py();
         arguments.check(&["item", "block", "timeout"])?;
         let item = arguments.require(0, "item")?;
-        let (block, timeout) = (arguments.get(1, "block")?, arguments.get(2, "timeout")?);
+        let (block, timeout) = (arguments.named(1, "block")?, arguments.named(2, "timeout")?);
         if let Some(queue) = Queue::open(this) {
             if queue.has_room()? {
                 queue.add(&item)?;
                 if queue.getters()?.len() > 0 {
                     queue.schedule_unlock()?;
                 }
-                return Ok(py.None().into_bound(py));
+                return Ok(Begun::Done(py.None().into_bound(py)));
             }
             if block.is_none() && timeout.as_ref().is_none_or(|timeout| timeout.is_none()) {
-                queue.put_waiting(&item)?;
-                return Ok(py.None().into_bound(py));
+                let parked = queue.enter_putters(&item)?;
+                return Ok(Begun::Wait(queue, parked));
             }
         }
         let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
-        eventlets(py).put.bind(py).call1((this, item, block, timeout))
+        eventlets(py).put.bind(py).call1((this, item, block, timeout)).map(Begun::Done)
+    }
+
+    #[inline(never)]
+    fn end<'py>(
+        queue: &Queue<'_, 'py>,
+        parked: &Parked<'py>,
+        woken: Result<Bound<'py, PyAny>, Raised>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let py = queue.py();
+        let woken = woken.map_err(|raised| raised.fetch(py));
+        raise(py, queue.leave_putters(&parked.waiter, woken).map(|()| py.None().into_bound(py)))
     }
 }
 
 struct Get;
 
-impl Method for Get {
+impl Function for Get {
     const NAME: &'static CStr = c"get";
+    type Error = Raised;
 
-    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        this: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        match Self::begin(this, &arguments)? {
+            Begun::Done(item) => Ok(item),
+            Begun::Wait(queue, parked) => {
+                let woken = queue.leave(&parked);
+                Self::end(&queue, &parked, woken)
+            }
+        }
+    }
+}
+
+impl Get {
+    #[inline(never)]
+    fn begin<'a, 'py>(
+        this: &'a Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<Begun<'a, 'py>, Raised> {
+        raise(this.py(), Self::try_begin(this, arguments))
+    }
+
+    fn try_begin<'a, 'py>(
+        this: &'a Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> PyResult<Begun<'a, 'py>> {
         let py = this.py();
         arguments.check(&["block", "timeout"])?;
-        let (block, timeout) = (arguments.get(0, "block")?, arguments.get(1, "timeout")?);
+        let (block, timeout) = (arguments.named(0, "block")?, arguments.named(1, "timeout")?);
         if let Some(queue) = Queue::open(this) {
             if queue.len()? > 0 {
                 if queue.putters()?.len() > 0 {
                     queue.schedule_unlock()?;
                 }
-                return queue.take();
+                return queue.take().map(Begun::Done);
             }
             if block.is_none() && timeout.as_ref().is_none_or(|timeout| timeout.is_none()) {
-                return queue.get_waiting();
+                let parked = queue.enter_getters()?;
+                return Ok(Begun::Wait(queue, parked));
             }
         }
         let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
-        eventlets(py).get.bind(py).call1((this, block, timeout))
+        eventlets(py).get.bind(py).call1((this, block, timeout)).map(Begun::Done)
+    }
+
+    #[inline(never)]
+    fn end<'py>(
+        queue: &Queue<'_, 'py>,
+        parked: &Parked<'py>,
+        woken: Result<Bound<'py, PyAny>, Raised>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let woken = woken.map_err(|raised| raised.fetch(queue.py()));
+        raise(queue.py(), queue.leave_getters(&parked.waiter, woken))
     }
 }
 
 struct Unlock;
 
-impl Method for Unlock {
+impl Function for Unlock {
     const NAME: &'static CStr = c"_unlock";
+    type Error = PyErr;
 
     fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = this.py();

@@ -1,40 +1,102 @@
 //! The hub's loop: batches of what is ready, then one look at the kernel.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::core::{Core, Local};
-use super::state::{Outcome, Runnable};
+use super::state::{Outcome, Runnable, WaiterId};
 use super::{greenlet, hooks, runner};
+use crate::fastcall::{Arguments, Function};
+use crate::raised::{Failure, Raised, raise};
 use crate::turn::now_ns;
 
-/// Runs turns until `hub.stopping`; an exception of `hub.SYSTEM_EXCEPTIONS` ends it too.
-pub fn run(core: &Bound<'_, Core>) -> PyResult<()> {
-    let py = core.py();
-    loop {
-        close_obsolete(core)?;
-        Core::empty_inbox(core);
-        let debug_blocking = {
-            let mut local = core.get().local()?.borrow_mut();
-            if local.stopping {
-                return Ok(());
+/// `Hub._run()`: runs turns until `hub.stopping`; an exception of `hub.SYSTEM_EXCEPTIONS` ends it too.
+///
+/// The hub's stack is copied like any other, so only the switch itself is done in this frame.
+pub struct Run;
+
+impl Function for Run {
+    const NAME: &'static CStr = c"_run";
+    type Error = Raised;
+
+    fn call<'py>(
+        hub: &Bound<'py, PyAny>,
+        _arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let Ok(core) = hub.cast::<Core>() else { return Err(no_hub(hub)) };
+        while begin_turn(core)? {
+            while let Some(green) = next(core)? {
+                let switched = greenlet::switch(&green.target, green.args.as_ref(), green.kwargs.as_ref());
+                if let Err(raised) = switched {
+                    report_raised(core, raised)?;
+                }
             }
-            begin(&mut local);
-            local.renewals = 0;
-            local.debug_blocking
-        };
-        if debug_blocking {
-            core.call_method0(intern!(py, "block_detect_pre"))?;
+            end_turn(core)?;
         }
-        batch(core)?;
-        if debug_blocking {
-            core.call_method0(intern!(py, "block_detect_post"))?;
-        }
-        look(core)?;
+        Ok(hub.py().None().into_bound(hub.py()))
     }
+}
+
+/// A green thread to switch to; with the arguments of its function if it has not started.
+struct Green<'py> {
+    target: Bound<'py, PyAny>,
+    args: Option<Bound<'py, PyTuple>>,
+    kwargs: Option<Bound<'py, PyDict>>,
+}
+
+#[cold]
+#[inline(never)]
+fn no_hub(hub: &Bound<'_, PyAny>) -> Raised {
+    pyo3::exceptions::PyTypeError::new_err("not a hub").raise(hub.py())
+}
+
+#[cold]
+#[inline(never)]
+fn report_raised(core: &Bound<'_, Core>, raised: Raised) -> Result<(), Raised> {
+    raise(core.py(), report(core, raised.fetch(core.py())))
+}
+
+/// False if the hub is to stop.
+#[inline(never)]
+fn begin_turn(core: &Bound<'_, Core>) -> Result<bool, Raised> {
+    raise(core.py(), try_begin_turn(core))
+}
+
+fn try_begin_turn(core: &Bound<'_, Core>) -> PyResult<bool> {
+    close_obsolete(core)?;
+    Core::empty_inbox(core);
+    let debug_blocking = {
+        let mut local = core.get().local()?.borrow_mut();
+        if local.stopping {
+            return Ok(false);
+        }
+        begin(&mut local);
+        local.renewals = 0;
+        local.blocking_is_watched = local.debug_blocking;
+        local.debug_blocking
+    };
+    if debug_blocking {
+        core.call_method0(intern!(core.py(), "block_detect_pre"))?;
+    }
+    Ok(true)
+}
+
+#[inline(never)]
+fn end_turn(core: &Bound<'_, Core>) -> Result<(), Raised> {
+    raise(core.py(), try_end_turn(core))
+}
+
+fn try_end_turn(core: &Bound<'_, Core>) -> PyResult<()> {
+    let watched = std::mem::take(&mut core.get().local()?.borrow_mut().blocking_is_watched);
+    if watched {
+        core.call_method0(intern!(core.py(), "block_detect_post"))?;
+    }
+    look(core)
 }
 
 /// Begins a batch of what is ready and what is due.
@@ -58,44 +120,61 @@ fn close_obsolete(core: &Bound<'_, Core>) -> PyResult<()> {
     Ok(())
 }
 
-/// Runs what was ready when the turn began.
-fn batch(core: &Bound<'_, Core>) -> PyResult<()> {
+/// Runs what was ready when the turn began, up to the next green thread; None at the end of the batch.
+#[inline(never)]
+fn next<'py>(core: &Bound<'py, Core>) -> Result<Option<Green<'py>>, Raised> {
+    raise(core.py(), try_next(core))
+}
+
+fn try_next<'py>(core: &Bound<'py, Core>) -> PyResult<Option<Green<'py>>> {
+    let py = core.py();
+    let plainly = |target| Green { target, args: None, kwargs: None };
     loop {
         let runnable = {
             let mut local = core.get().local()?.borrow_mut();
             let turn = &mut local.state.engine.turn;
-            if turn.peek().is_some_and(Runnable::is_of_loop) {
-                Next::Handles
-            } else {
-                Next::Green(turn.next())
-            }
+            if turn.peek().is_some_and(Runnable::is_of_loop) { None } else { Some(turn.next()) }
         };
         match runnable {
-            Next::Handles => runner::resume(core)?,
-            Next::Green(Some(runnable)) => step(core, runnable)?,
-            Next::Green(None) => return Ok(()),
+            // A runner takes the handles.
+            None => return runner::next(core).map(|runner| Some(plainly(runner))),
+            Some(None) => return Ok(None),
+            Some(Some(Runnable::Resume(id))) => {
+                if let Some(target) = resume(core, id)? {
+                    return Ok(Some(plainly(target)));
+                }
+            }
+            Some(Some(Runnable::Start(target, args, kwargs))) => {
+                let kwargs = kwargs.map(|kwargs| kwargs.into_bound(py));
+                let (target, args) = (target.into_bound(py), Some(args.into_bound(py)));
+                return Ok(Some(Green { target, args, kwargs }));
+            }
+            Some(Some(other)) => {
+                if let Some(target) = step(core, other)? {
+                    return Ok(Some(plainly(target)));
+                }
+            }
         }
     }
 }
 
-/// What the batch goes on with.
-enum Next {
-    /// Asyncio handles, which a runner takes.
-    Handles,
-    Green(Option<Runnable>),
+/// The green thread of a wait that is over; None if there is none, or its own `switch` has been called.
+fn resume<'py>(core: &Bound<'py, Core>, id: WaiterId) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = core.py();
+    let who = core.get().local()?.borrow_mut().state.resume(py, id);
+    match who.map(|who| who.into_bound(py)) {
+        Some(who) if !hooks::is_plain(&who) => match hooks::resume(&who) {
+            Ok(_) => Ok(None),
+            Err(error) => report(core, error).map(|()| None),
+        },
+        who => Ok(who),
+    }
 }
 
-fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
+/// Does what is neither a green thread that goes on nor one that starts; returns one that is to go on now.
+fn step<'py>(core: &Bound<'py, Core>, runnable: Runnable) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = core.py();
     match runnable {
-        Runnable::Resume(id) => {
-            let who = core.get().local()?.borrow_mut().state.resume(py, id);
-            let Some(who) = who else { return Ok(()) };
-            match hooks::resume(who.bind(py)) {
-                Ok(_) => Ok(()),
-                Err(error) => report(core, error),
-            }
-        }
         Runnable::Expire(id) => {
             let live = {
                 let mut local = core.get().local()?.borrow_mut();
@@ -112,23 +191,15 @@ fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
                     false
                 }
             };
-            if live { step(core, Runnable::Resume(id)) } else { Ok(()) }
-        }
-        Runnable::Start(target, args, kwargs) => {
-            let kwargs = kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-            match greenlet::switch(target.bind(py), Some(args.bind(py)), kwargs) {
-                Ok(_) => Ok(()),
-                Err(error) => report(core, error),
-            }
+            if live { resume(core, id) } else { Ok(None) }
         }
         Runnable::Fire(timer) => match calling(core, || timer.get().fire(py))? {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(None),
             Err(error) => {
                 let timer = timer.clone_ref(py).into_any();
-                report_with(core, error, "squelch_timer_exception", timer)
+                report_with(core, error, "squelch_timer_exception", timer).map(|()| None)
             }
         },
-        Runnable::Handle(_) | Runnable::Ready(_) => Ok(()), // Never taken here: a runner does.
         Runnable::Notify(id) => {
             let listener = {
                 let local = core.get().local()?.borrow();
@@ -136,7 +207,7 @@ fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
                     (waiter.who.clone_ref(py).into_bound(py), waiter.place.map_or(-1, |(fd, _)| fd))
                 })
             };
-            let Some((listener, fd)) = listener else { return Ok(()) };
+            let Some((listener, fd)) = listener else { return Ok(None) };
             let called = calling(core, || {
                 listener.getattr(intern!(py, "cb")).and_then(|callback| callback.call1((fd,)))
             })?;
@@ -148,8 +219,10 @@ fn step(core: &Bound<'_, Core>, runnable: Runnable) -> PyResult<()> {
                 }
             };
             core.get().with_state(|state| state.rearm(id));
-            result
+            result.map(|()| None)
         }
+        // Taken by the caller, or by a runner.
+        Runnable::Resume(_) | Runnable::Start(..) | Runnable::Handle(_) | Runnable::Ready(_) => Ok(None),
     }
 }
 

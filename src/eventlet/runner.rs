@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 
 use super::core::Core;
-use super::{greenlet, run, tasks, wait};
+use super::{greenlet, tasks, wait};
 use crate::asyncio::{LoopCore, handles, step};
 use crate::runnable::{Runnable, SinkId};
 
@@ -92,22 +92,18 @@ pub fn waiting<'py>(core: &Bound<'py, Core>) -> PyResult<Option<Bound<'py, PyAny
     Ok(idle.map(|runner| runner.into_bound(core.py())))
 }
 
-/// From the hub's greenlet: has a runner go on with the batch, whose front is a handle.
-pub fn resume(core: &Bound<'_, Core>) -> PyResult<()> {
+/// From the hub's greenlet: the runner that goes on with the batch, whose front is a handle.
+pub fn next<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
     let py = core.py();
-    let runner = match waiting(core)? {
-        Some(runner) => runner,
+    match waiting(core)? {
+        Some(runner) => Ok(runner),
         None => {
             let hub = greenlet::current(py)?;
             // The loop is the running one from the first handle on.
             core.getattr(intern!(py, "loop"))?;
             let class = tasks::runner_class(py).expect("a loop was lent, so the bridge is set");
-            class.call1((core.getattr(intern!(py, "_run_handles"))?, hub))?
+            class.call1((core.getattr(intern!(py, "_run_handles"))?, hub))
         }
-    };
-    match greenlet::switch(&runner, None, None) {
-        Ok(_) => Ok(()),
-        Err(error) => run::report(core, error),
     }
 }
 

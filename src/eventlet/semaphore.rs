@@ -2,12 +2,11 @@
 
 use std::ffi::CStr;
 
+use crate::fastcall::{self, Arguments, Function, attribute};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyType};
-
-use super::method::{self, Arguments, Method, attribute};
 
 struct Eventlets {
     acquire: Py<PyAny>,
@@ -24,9 +23,9 @@ pub fn bind_semaphore(semaphore: &Bound<'_, PyType>) -> PyResult<()> {
         release: semaphore.getattr("release")?.unbind(),
     };
     let _ = EVENTLETS.set(semaphore.py(), eventlets);
-    method::bind::<Acquire>(semaphore)?;
-    method::bind::<Release>(semaphore)?;
-    method::bind::<Locked>(semaphore)
+    fastcall::bind::<Acquire>(semaphore)?;
+    fastcall::bind::<Release>(semaphore)?;
+    fastcall::bind::<Locked>(semaphore)
 }
 
 fn eventlets(py: Python<'_>) -> &Eventlets {
@@ -51,8 +50,9 @@ fn yes(py: Python<'_>) -> Bound<'_, PyAny> {
 
 struct Acquire;
 
-impl Method for Acquire {
+impl Function for Acquire {
     const NAME: &'static CStr = c"acquire";
+    type Error = PyErr;
 
     fn call<'py>(
         semaphore: &Bound<'py, PyAny>,
@@ -60,8 +60,8 @@ impl Method for Acquire {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = semaphore.py();
         arguments.check(&["blocking", "timeout"])?;
-        let blocking = arguments.get(0, "blocking")?;
-        let timeout = arguments.get(1, "timeout")?;
+        let blocking = arguments.named(0, "blocking")?;
+        let timeout = arguments.named(1, "timeout")?;
         if blocking.is_none() && timeout.is_none() && !has_waiters(semaphore)? {
             let counter = counter(semaphore)?;
             if counter > 0 {
@@ -76,8 +76,9 @@ impl Method for Acquire {
 
 struct Release;
 
-impl Method for Release {
+impl Function for Release {
     const NAME: &'static CStr = c"release";
+    type Error = PyErr;
 
     fn call<'py>(
         semaphore: &Bound<'py, PyAny>,
@@ -95,8 +96,9 @@ impl Method for Release {
 
 struct Locked;
 
-impl Method for Locked {
+impl Function for Locked {
     const NAME: &'static CStr = c"locked";
+    type Error = PyErr;
 
     fn call<'py>(
         semaphore: &Bound<'py, PyAny>,

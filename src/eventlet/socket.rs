@@ -11,7 +11,6 @@
 use std::io::ErrorKind;
 use std::os::fd::RawFd;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyEOFError, PyOSError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,12 +18,14 @@ use pyo3::types::PyBytes;
 
 use super::core::Core;
 use super::held::{self, Held};
-use super::raised::{Raised, raise};
+use super::hooks;
 use super::state::{Kind, Outcome, Side};
 use super::sys::{self, os_error};
+use super::target::Target;
 use super::wait::{self, Request, Waiting};
-use super::{hooks, method};
+use crate::fastcall;
 use crate::proactor::{Completion, Errno, Payload, StableBytes};
+use crate::raised::{Raised, raise};
 
 /// A receive of more than this is worth a second, direct call when the socket holds more.
 const POOLED_LEN: usize = 4096;
@@ -53,15 +54,27 @@ enum Step<'py, T> {
     Eventlet,
 }
 
+impl<'py> Step<'py, usize> {
+    /// A number of bytes as Python has it.
+    fn count(self, py: Python<'py>) -> PyResult<Step<'py, Bound<'py, PyAny>>> {
+        Ok(match self {
+            Self::Done(count) => Step::Done(count.into_pyobject(py)?.into_any()),
+            Self::Wait(waiting) => Step::Wait(waiting),
+            Self::Again => Step::Again,
+            Self::Eventlet => Step::Eventlet,
+        })
+    }
+}
+
 impl Descriptor {
     /// None where eventlet's own code must run: non-blocking, closed, or no stream.
     #[inline(never)]
     pub fn of(green: &Bound<'_, PyAny>, core: &Bound<'_, Core>) -> PyResult<Option<Self>> {
         let py = green.py();
-        if method::attribute(green, intern!(py, "act_non_blocking"))?.is_truthy()? {
+        if fastcall::attribute(green, intern!(py, "act_non_blocking"))?.is_truthy()? {
             return Ok(None);
         }
-        let fd: RawFd = method::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
+        let fd: RawFd = fastcall::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
         if fd < 0 {
             return Ok(None);
         }
@@ -90,7 +103,7 @@ impl<'a, 'py> Socket<'a, 'py> {
     fn timeout_s(&self) -> PyResult<Option<f64>> {
         let py = self.green.py();
         let timeout = if hooks::is_green_socket(self.green) {
-            method::attribute(self.green, intern!(py, "_timeout"))?
+            fastcall::attribute(self.green, intern!(py, "_timeout"))?
         } else {
             self.green.call_method0(intern!(py, "gettimeout"))?
         };
@@ -99,7 +112,7 @@ impl<'a, 'py> Socket<'a, 'py> {
 
     fn wait<T>(&self, side: Side, request: Request) -> PyResult<Step<'py, T>> {
         // A socket that eventlet has marked as closed must not wait on a number that is somebody else's.
-        if method::attribute(self.green, intern!(self.green.py(), "_closed"))?.is_truthy()? {
+        if fastcall::attribute(self.green, intern!(self.green.py(), "_closed"))?.is_truthy()? {
             return Ok(Step::Eventlet);
         }
         let begun = wait::begin(self.core, self.descriptor.fd, side, request, self.timeout_s()?)?;
@@ -263,17 +276,18 @@ impl<'a, 'py> Socket<'a, 'py> {
 
     // recv_into --------------------------------------------------------------------------------------------
 
-    /// `GreenSocket.recv_into` of at most `limit` bytes; None where eventlet's own code must run.
-    pub fn recv_into(&self, target: &PyUntypedBuffer, limit: usize) -> PyResult<Option<usize>> {
+    /// `GreenSocket.recv_into`: how many bytes came; None where eventlet's own code must run.
+    #[inline]
+    pub fn recv_into(&self, target: &Target) -> Result<Option<Bound<'py, PyAny>>, Raised> {
         loop {
-            let waiting = match self.recv_into_now(target, limit)? {
+            let waiting = match self.recv_into_now(target)? {
                 Step::Done(count) => return Ok(Some(count)),
                 Step::Again => continue,
                 Step::Eventlet => return Ok(None),
                 Step::Wait(waiting) => waiting,
             };
-            waiting.park(self.core).map_err(|raised| raised.fetch(self.green.py()))?;
-            match self.recv_into_done(waiting, target, limit)? {
+            waiting.park(self.core)?;
+            match self.recv_into_done(waiting, target)? {
                 Step::Done(count) => return Ok(Some(count)),
                 Step::Again | Step::Wait(_) => {}
                 Step::Eventlet => return Ok(None),
@@ -282,41 +296,45 @@ impl<'a, 'py> Socket<'a, 'py> {
     }
 
     #[inline(never)]
-    fn recv_into_now(&self, target: &PyUntypedBuffer, limit: usize) -> PyResult<Step<'py, usize>> {
+    fn recv_into_now(&self, target: &Target) -> Result<Step<'py, Bound<'py, PyAny>>, Raised> {
         let py = self.green.py();
-        self.look(
-            limit,
-            |bytes| held::copy_into(py, target, limit, bytes),
+        let step = self.look(
+            target.limit,
+            |bytes| target.fill(py, bytes),
             || {
-                let received =
-                    held::with_target(py, target, limit, |room| sys::recv_now(self.descriptor.fd, room))?;
+                let received = target.write(py, |room| sys::recv_now(self.descriptor.fd, room))?;
                 Ok(received.map(|count| (count, count)))
             },
             || 0,
-        )
+        );
+        raise(py, step.and_then(|step| step.count(py)))
     }
 
     #[inline(never)]
     fn recv_into_done(
         &self,
         waiting: Waiting<'py>,
-        target: &PyUntypedBuffer,
-        limit: usize,
-    ) -> PyResult<Step<'py, usize>> {
+        target: &Target,
+    ) -> Result<Step<'py, Bound<'py, PyAny>>, Raised> {
+        let py = self.green.py();
+        raise(py, self.received_into(waiting, target).and_then(|step| step.count(py)))
+    }
+
+    fn received_into(&self, waiting: Waiting<'py>, target: &Target) -> PyResult<Step<'py, usize>> {
         let received = match self.completed(waiting)? {
             Step::Done(received) => received,
             Step::Eventlet => return Ok(Step::Eventlet),
             Step::Again | Step::Wait(_) => return Ok(Step::Again),
         };
         let py = self.green.py();
-        let count = held::copy_into(py, target, limit, received.bytes())?;
+        let count = target.fill(py, received.bytes())?;
         if !self.is_same_file()? {
             return Ok(Step::Done(count));
         }
         let (mut total, mut more) = (count, received.more_waits());
         self.recycle(received);
-        if more && count < limit && limit > POOLED_LEN {
-            let rest = held::with_target(py, target, limit, |room| {
+        if more && count < target.limit && target.limit > POOLED_LEN {
+            let rest = target.write(py, |room| {
                 let rest = room.get_mut(count..).unwrap_or_default();
                 let wanted = rest.len();
                 sys::recv_now(self.descriptor.fd, rest).map(|got| (got, got == wanted))
@@ -418,31 +436,6 @@ impl<'a, 'py> Socket<'a, 'py> {
             Err(error) => Err(os_error(error.raw_os_error().unwrap_or(0))),
         }
     }
-}
-
-/// Bytes that a killed receive had taken, for the ways to receive that are otherwise eventlet's own:
-/// non-blocking, with flags, with an address.
-#[cold]
-#[inline(never)]
-pub fn leftover(
-    green: &Bound<'_, PyAny>,
-    core: &Bound<'_, Core>,
-    limit: usize,
-    flags: i32,
-) -> PyResult<Option<Box<[u8]>>> {
-    if core.get().with_state(|state| state.has_leftovers()) != Some(true) {
-        return Ok(None);
-    }
-    let py = green.py();
-    let fd: RawFd = method::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
-    let bytes = core.get().with_state(|state| {
-        if flags & libc::MSG_PEEK != 0 {
-            state.peek_leftover(fd, limit)
-        } else {
-            state.take_leftover(fd, limit)
-        }
-    });
-    Ok(bytes.flatten())
 }
 
 /// What a receive that waited has got; no bytes at the end of the stream.

@@ -3,6 +3,8 @@
 //! A GreenThread is started by the hub straight from the ready queue. The event that its end is announced
 //! through is made when somebody first looks at it, which for most green threads of a pool is never.
 
+use std::ffi::CStr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -11,6 +13,8 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::core::Core;
 use super::state::Runnable;
 use super::{current, event, greenlet, tasks};
+use crate::fastcall::{self, Arguments, Function};
+use crate::raised::{Failure, Raised, raise};
 
 struct Eventlets {
     green_thread: Py<PyType>,
@@ -23,15 +27,19 @@ struct Eventlets {
 
 static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
 
-/// Names eventlet's own class and functions, once.
+/// Names eventlet's own class and functions, once, and replaces the class's `main` and `wait`.
 #[pyfunction]
-pub fn set_spawn(py: Python<'_>, green_thread: Py<PyType>, spawn: Py<PyAny>, spawn_n: Py<PyAny>) {
+pub fn bind_spawn(green_thread: &Bound<'_, PyType>, spawn: Py<PyAny>, spawn_n: Py<PyAny>) -> PyResult<()> {
+    let py = green_thread.py();
     let no_kwargs = PyDict::new(py).unbind();
-    let _ = EVENTLETS.set(py, Eventlets { green_thread, spawn, spawn_n, no_kwargs });
+    let _ = EVENTLETS
+        .set(py, Eventlets { green_thread: green_thread.clone().unbind(), spawn, spawn_n, no_kwargs });
+    fastcall::bind::<Main>(green_thread)?;
+    fastcall::bind::<Wait>(green_thread)
 }
 
 fn eventlets(py: Python<'_>) -> &Eventlets {
-    EVENTLETS.get(py).expect("eventlet's functions call these only after set_spawn")
+    EVENTLETS.get(py).expect("eventlet's functions call these only after bind_spawn")
 }
 
 /// The greenlet of our hub, which is the parent of what is spawned.
@@ -56,55 +64,101 @@ fn start(
 }
 
 /// `eventlet.spawn(function, *args, **kwargs)`.
-#[pyfunction]
-pub fn spawn<'py>(
-    function: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = function.py();
-    if let Some(core) = current::get(py)
-        && let Some(parent) = parent(&core)?
-    {
-        let green = greenlet::allocate(eventlets(py).green_thread.bind(py))?;
-        let main = green.getattr(intern!(py, "main"))?;
-        greenlet::init(&green, &main, &parent)?;
-        tasks::inherit_context(&green)?;
-        let kwargs = if kwargs.is_empty() { eventlets(py).no_kwargs.bind(py) } else { kwargs };
-        let main_args = (function, args, kwargs).into_pyobject(py)?;
-        start(&core, green.clone().unbind(), main_args.unbind(), None)?;
-        return Ok(green);
+pub struct Spawn;
+
+impl Function for Spawn {
+    const NAME: &'static CStr = c"spawn";
+    const DOC: &'static CStr = c"spawn($module, func, /, *args, **kwargs)\n--\n\n\
+        Run func(*args, **kwargs) in a green thread; returns its GreenThread.";
+    type Error = PyErr;
+
+    fn call<'py>(module: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = module.py();
+        if let Some(core) = current::get(py)
+            && let Some(parent) = parent(&core)?
+            && let Some(function) = arguments.get(0)
+        {
+            let green = greenlet::allocate(eventlets(py).green_thread.bind(py))?;
+            let main = green.getattr(intern!(py, "main"))?;
+            greenlet::init(&green, &main, &parent)?;
+            tasks::inherit_context(&green)?;
+            let args = arguments.tuple_from(1)?;
+            let kwargs = match arguments.keyword_dict()? {
+                Some(kwargs) => kwargs,
+                None => eventlets(py).no_kwargs.bind(py).clone(),
+            };
+            let main_args = (function, args, kwargs).into_pyobject(py)?;
+            start(&core, green.clone().unbind(), main_args.unbind(), None)?;
+            return Ok(green);
+        }
+        arguments.pass_to(eventlets(py).spawn.bind(py))
     }
-    eventlets(py).spawn.bind(py).call(with_first(function, args)?, Some(kwargs))
 }
 
 /// `eventlet.spawn_n(function, *args, **kwargs)`.
-#[pyfunction]
-pub fn spawn_n<'py>(
-    function: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = function.py();
-    if let Some(core) = current::get(py)
-        && let Some(parent) = parent(&core)?
-    {
-        let green = greenlet::new(function, &parent)?;
-        tasks::inherit_context(&green)?;
-        let kwargs = (!kwargs.is_empty()).then(|| kwargs.clone().unbind());
-        start(&core, green.clone().unbind(), args.clone().unbind(), kwargs)?;
-        return Ok(green);
+pub struct SpawnN;
+
+impl Function for SpawnN {
+    const NAME: &'static CStr = c"spawn_n";
+    const DOC: &'static CStr = c"spawn_n($module, func, /, *args, **kwargs)\n--\n\n\
+        Run func(*args, **kwargs) in a green thread whose end nobody can wait for; returns its greenlet.";
+    type Error = PyErr;
+
+    fn call<'py>(module: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = module.py();
+        if let Some(core) = current::get(py)
+            && let Some(parent) = parent(&core)?
+            && let Some(function) = arguments.get(0)
+        {
+            let green = greenlet::new(&function, &parent)?;
+            tasks::inherit_context(&green)?;
+            let (args, kwargs) = (arguments.tuple_from(1)?, arguments.keyword_dict()?);
+            start(&core, green.clone().unbind(), args.unbind(), kwargs.map(Bound::unbind))?;
+            return Ok(green);
+        }
+        arguments.pass_to(eventlets(py).spawn_n.bind(py))
     }
-    eventlets(py).spawn_n.bind(py).call(with_first(function, args)?, Some(kwargs))
 }
 
-fn with_first<'py>(first: &Bound<'py, PyAny>, rest: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyTuple>> {
-    PyTuple::new(first.py(), std::iter::once(first.clone()).chain(rest.iter()).collect::<Vec<_>>())
+/// `GreenThread.main(function, args, kwargs)`: what a GreenThread runs.
+struct Main;
+
+impl Function for Main {
+    const NAME: &'static CStr = c"main";
+    const DOC: &'static CStr = c"main($self, function, args, kwargs, /)\n--\n\n\
+        Run function(*args, **kwargs) and announce its end to those who wait for it.";
+    type Error = Raised;
+
+    fn call<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        match arguments.apply() {
+            Ok(result) => Self::ended(green, result),
+            Err(raised) => Err(Self::failed(green, raised)),
+        }
+    }
 }
 
-/// Announces that the function of a GreenThread returned `result`: the second half of `GreenThread.main`.
-#[pyfunction]
-pub fn ended<'py>(green: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
+impl Main {
+    #[inline(never)]
+    fn ended<'py>(green: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
+        let py = green.py();
+        raise(py, ended(green, result).map(|()| py.None().into_bound(py)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn failed(green: &Bound<'_, PyAny>, raised: Raised) -> Raised {
+        let py = green.py();
+        let error = raised.fetch(py);
+        let announced = fastcall::handling(py, &error, || failed(green, &error));
+        announced.err().unwrap_or(error).raise(py)
+    }
+}
+
+/// Announces that the function of a GreenThread returned `result`.
+fn ended<'py>(green: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyResult<()> {
     let py = green.py();
     let dict = greenlet::dict(green)?;
     match dict.get_item(intern!(py, "_exit_event"))? {
@@ -117,13 +171,51 @@ pub fn ended<'py>(green: &Bound<'py, PyAny>, result: Bound<'py, PyAny>) -> PyRes
     Ok(())
 }
 
-/// `GreenThread.wait()`: a green thread that has ended needs no event to say so.
-#[pyfunction]
-pub fn wait_for_end<'py>(green: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+/// Announces that the function of a GreenThread raised `error`.
+fn failed(green: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<()> {
     let py = green.py();
-    match greenlet::dict(green)?.get_item(intern!(py, "_uringhub_result"))? {
-        Some(result) => Ok(result),
-        None => green.getattr(intern!(py, "_exit_event"))?.call_method0(intern!(py, "wait")),
+    let event = green.getattr(intern!(py, "_exit_event"))?;
+    let exc_info = (error.get_type(py), error.value(py), error.traceback(py));
+    event.call_method1(intern!(py, "send_exception"), exc_info)?;
+    green.call_method0(intern!(py, "_resolve_links")).map(drop)
+}
+
+struct Wait;
+
+impl Function for Wait {
+    const NAME: &'static CStr = c"wait";
+    const DOC: &'static CStr = c"wait($self)\n--\n\n\
+        Return the result of the green thread when it has ended, or raise what ended it.";
+    type Error = Raised;
+
+    fn call<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        Self::begin(green, &arguments)?.end()
+    }
+}
+
+impl Wait {
+    /// A green thread that has ended needs no event to say so.
+    #[inline(never)]
+    fn begin<'py>(
+        green: &Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+    ) -> Result<event::Waiting<'py>, Raised> {
+        let py = green.py();
+        let begin = || {
+            arguments.check(&[])?;
+            if let Some(result) = greenlet::dict(green)?.get_item(intern!(py, "_uringhub_result"))? {
+                return Ok(event::Waiting::Over(result));
+            }
+            let event = green.getattr(intern!(py, "_exit_event"))?;
+            if event::is_exact(&event) {
+                return event::Waiting::begin(&event, None);
+            }
+            event.call_method0(intern!(py, "wait")).map(event::Waiting::Over)
+        };
+        raise(py, begin())
     }
 }
 

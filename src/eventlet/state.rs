@@ -1,7 +1,7 @@
 //! What a hub knows: the turn, the proactor, who waits for what, and the state of each descriptor.
 //!
 //! Nothing here runs Python code or drops a Python reference, so a borrow of the state can never be met
-//! by a second one: what must be dropped is handed out, or put in the `graveyard` for the caller to empty.
+//! by a second one: what must be dropped is handed out.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -137,8 +137,6 @@ pub struct State {
     /// Bytes that a receive had taken from the kernel when its green thread was killed, per socket.
     leftovers: HashMap<RawFd, VecDeque<Box<[u8]>>>,
     completions: Vec<Completion>,
-    /// Waiters whose references are to be dropped when the state is not borrowed.
-    pub graveyard: Vec<Waiter>,
 }
 
 impl State {
@@ -149,7 +147,6 @@ impl State {
             descriptors: Vec::new(),
             leftovers: HashMap::new(),
             completions: Vec::new(),
-            graveyard: Vec::new(),
         }
     }
 
@@ -220,18 +217,17 @@ impl State {
         }
     }
 
-    /// Ends a wait that returned normally: takes its outcome and frees its place.
-    pub fn finish(&mut self, id: WaiterId) -> Option<Outcome> {
+    /// Ends a wait that returned normally: frees its place. Its outcome is in what is handed out.
+    pub fn finish(&mut self, id: WaiterId) -> Option<Waiter> {
         let mut waiter = self.waiters.remove(id)?;
-        let outcome = waiter.outcome.take();
-        self.free(id, waiter);
-        outcome
+        self.free(id, &mut waiter);
+        Some(waiter)
     }
 
     /// Ends a wait whose green thread got an exception: no byte that was received is lost.
-    pub fn abandon(&mut self, id: WaiterId) {
+    pub fn abandon(&mut self, id: WaiterId) -> Option<Waiter> {
         self.settle(id);
-        let Some(mut waiter) = self.waiters.remove(id) else { return };
+        let mut waiter = self.waiters.remove(id)?;
         // A place that was closed meanwhile has no next receive to give the bytes to.
         match (waiter.outcome.take(), waiter.place) {
             (Some(Outcome::Completed(completion)), place) => {
@@ -247,17 +243,17 @@ impl State {
             }
             _ => {}
         }
-        self.free(id, waiter);
+        self.free(id, &mut waiter);
+        Some(waiter)
     }
 
-    fn free(&mut self, id: WaiterId, mut waiter: Waiter) {
+    fn free(&mut self, id: WaiterId, waiter: &mut Waiter) {
         if let Some(timer) = waiter.timer.take() {
             self.engine.turn.cancel(timer);
         }
         if let Some((fd, side)) = waiter.place {
             self.release(fd, side, id);
         }
-        self.graveyard.push(waiter);
     }
 
     /// Frees half a descriptor for the next in the queue.
@@ -380,15 +376,15 @@ impl State {
     }
 
     /// Ends a persistent listener; its poll, if one is armed, completes unheard.
-    pub fn unwatch(&mut self, token: u64) {
-        let Some(mut waiter) = self.waiters.remove(WaiterId::from_token(token)) else { return };
+    pub fn unwatch(&mut self, token: u64) -> Option<Waiter> {
+        let mut waiter = self.waiters.remove(WaiterId::from_token(token))?;
         if let Some(op) = waiter.op.take() {
             self.engine.proactor.cancel(op);
         }
         if let Some((fd, _)) = waiter.place {
             self.descriptor(fd).listeners.retain(|id| id.token() != token);
         }
-        self.graveyard.push(waiter);
+        Some(waiter)
     }
 
     /// Arms a listener's poll again after its callback has run.

@@ -4,13 +4,14 @@
 //! checked, and a stranger gets an answer instead of a data race.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
-use std::thread::ThreadId;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A cell that only its own thread can open.
 #[derive(Debug)]
 pub struct ThreadBound<T> {
-    owner: ThreadId,
+    owner: NonZeroU64,
     value: RefCell<T>,
 }
 
@@ -21,17 +22,29 @@ unsafe impl<T> Send for ThreadBound<T> {}
 unsafe impl<T> Sync for ThreadBound<T> {}
 
 thread_local! {
-    static THREAD: ThreadId = std::thread::current().id();
+    /// The thread's number, once it has one; `std::thread::current` costs more than what is guarded here.
+    static THREAD: Cell<Option<NonZeroU64>> = const { Cell::new(None) };
+}
+
+/// The calling thread's number: no other thread of the process ever has the same.
+#[cold]
+fn number() -> NonZeroU64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number =
+        THREAD.get().unwrap_or_else(|| NonZeroU64::MIN.saturating_add(LAST.fetch_add(1, Ordering::Relaxed)));
+    THREAD.set(Some(number));
+    number
 }
 
 impl<T> ThreadBound<T> {
     /// Binds the value to the calling thread.
     pub fn new(value: T) -> Self {
-        Self { owner: THREAD.with(|id| *id), value: RefCell::new(value) }
+        Self { owner: number(), value: RefCell::new(value) }
     }
 
     /// The cell, on the owner's thread.
+    #[inline]
     pub fn get(&self) -> Option<&RefCell<T>> {
-        (THREAD.with(|id| *id) == self.owner).then_some(&self.value)
+        (THREAD.get() == Some(self.owner)).then_some(&self.value)
     }
 }

@@ -11,9 +11,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyString, PyType};
 
 use super::core::Core;
-use super::method::{self, Arguments, Method, attribute};
+
 use super::timer::Timer;
 use super::{current, greenlet, tasks};
+use crate::fastcall::{self, Arguments, Function, attribute};
 
 struct Eventlets {
     class: Py<PyType>,
@@ -27,11 +28,11 @@ static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
 pub fn bind_timeout(timeout: &Bound<'_, PyType>) -> PyResult<()> {
     let eventlets = Eventlets { class: timeout.clone().unbind(), start: timeout.getattr("start")?.unbind() };
     let _ = EVENTLETS.set(timeout.py(), eventlets);
-    method::bind::<Init>(timeout)?;
-    method::bind::<Start>(timeout)?;
-    method::bind::<Cancel>(timeout)?;
-    method::bind::<Enter>(timeout)?;
-    method::bind::<Exit>(timeout)
+    fastcall::bind::<Init>(timeout)?;
+    fastcall::bind::<Start>(timeout)?;
+    fastcall::bind::<Cancel>(timeout)?;
+    fastcall::bind::<Enter>(timeout)?;
+    fastcall::bind::<Exit>(timeout)
 }
 
 fn eventlets(py: Python<'_>) -> &Eventlets {
@@ -95,15 +96,16 @@ fn schedule<'py>(
 
 struct Init;
 
-impl Method for Init {
+impl Function for Init {
     const NAME: &'static CStr = c"__init__";
+    type Error = PyErr;
 
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = timeout.py();
         arguments.check(&["seconds", "exception"])?;
         let none = || py.None().into_bound(py);
-        let seconds = arguments.get(0, "seconds")?.unwrap_or_else(none);
-        let exception = arguments.get(1, "exception")?.unwrap_or_else(none);
+        let seconds = arguments.named(0, "seconds")?.unwrap_or_else(none);
+        let exception = arguments.named(1, "exception")?.unwrap_or_else(none);
         set(timeout, intern!(py, "seconds"), &seconds)?;
         set(timeout, intern!(py, "exception"), &exception)?;
         if is_exact(timeout)
@@ -121,8 +123,9 @@ impl Method for Init {
 
 struct Start;
 
-impl Method for Start {
+impl Function for Start {
     const NAME: &'static CStr = c"start";
+    type Error = PyErr;
 
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = timeout.py();
@@ -170,8 +173,9 @@ fn undisguise(exception: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 struct Cancel;
 
-impl Method for Cancel {
+impl Function for Cancel {
     const NAME: &'static CStr = c"cancel";
+    type Error = PyErr;
 
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         arguments.check(&[])?;
@@ -185,8 +189,9 @@ impl Method for Cancel {
 
 struct Enter;
 
-impl Method for Enter {
+impl Function for Enter {
     const NAME: &'static CStr = c"__enter__";
+    type Error = PyErr;
 
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         arguments.check(&[])?;
@@ -199,8 +204,9 @@ impl Method for Enter {
 
 struct Exit;
 
-impl Method for Exit {
+impl Function for Exit {
     const NAME: &'static CStr = c"__exit__";
+    type Error = PyErr;
 
     fn call<'py>(timeout: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = timeout.py();

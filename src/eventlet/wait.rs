@@ -15,10 +15,10 @@ use pyo3::prelude::*;
 
 use super::core::{Core, deadline_ns};
 use super::held::Held;
-use super::raised::{Raised, raise};
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
 use super::{greenlet, hooks, tasks};
 use crate::proactor::Op;
+use crate::raised::{Raised, raise};
 
 /// Where the green thread that leaves goes to.
 enum Next {
@@ -60,32 +60,40 @@ impl State {
 
 /// Leaves the calling green thread until something switches to it; returns what that passes.
 pub fn switch<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
-    let me = enter(core, greenlet::current(core.py())?)?;
+    let me = greenlet::current(core.py())?;
+    enter(core, &me)?;
     leave(core, &me).map_err(|raised| raised.fetch(core.py()))
 }
 
 /// Makes the calling greenlet a child of the hub's, as eventlet's `hub.switch` does.
 #[inline(never)]
-pub fn enter<'py>(core: &Bound<'py, Core>, me: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn enter(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<()> {
     let hub = hub_greenlet(core)?;
-    if hub.is(&me) {
+    if hub.is(me) {
         return Err(PyAssertionError::new_err("Cannot switch to MAINLOOP from MAINLOOP"));
     }
-    if let Some(switch_out) = super::hooks::find(&me)?
+    prepare(core, me, &hub)
+}
+
+/// What eventlet's hub does before it leaves a green thread.
+fn prepare(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Some(switch_out) = super::hooks::find(me)?
         && let Err(error) = switch_out.call0()
     {
         super::run::report(core, error)?;
     }
-    adopt(&me, &hub)?;
-    Ok(me)
+    adopt(me, hub)
 }
 
 /// The hub's greenlet, a fresh one if the last has ended.
 fn hub_greenlet<'py>(core: &Bound<'py, Core>) -> PyResult<Bound<'py, PyAny>> {
     let py = core.py();
-    let hub = core.get().local()?.borrow().greenlet.as_ref().map(|hub| hub.clone_ref(py).into_bound(py));
+    let (hub, running) = {
+        let local = core.get().local()?.borrow();
+        (local.greenlet.as_ref().map(|hub| hub.clone_ref(py).into_bound(py)), local.running)
+    };
     match hub {
-        Some(hub) if !greenlet::is_dead(&hub) => Ok(hub),
+        Some(hub) if running || !greenlet::is_dead(&hub) => Ok(hub),
         _ => {
             core.call_method0(pyo3::intern!(py, "ensure_greenlet"))?;
             let hub = core.get().local()?.borrow().greenlet.as_ref().map(|hub| hub.clone_ref(py));
@@ -120,7 +128,7 @@ fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
 pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
     let task = set_aside(core, me)?;
     let switched = match next(core, me) {
-        Ok(Some(other)) => greenlet::resume(&other),
+        Ok(Some(other)) => greenlet::switch(&other, None, None),
         Ok(None) => Ok(core.py().None().into_bound(core.py())),
         Err(raised) => Err(raised),
     };
@@ -191,16 +199,18 @@ pub fn plain(who: &Bound<'_, PyAny>) -> Waiter {
     Waiter { who, is_listener: false, place: None, op: None, pending: None, timer: None, outcome: None }
 }
 
-/// Suspends the calling green thread for `seconds`; a stray switch ends it early, as on eventlet's hubs.
-pub fn sleep(core: &Bound<'_, Core>, seconds: f64) -> PyResult<()> {
-    let Some(waiting) = lie_down(core, seconds)? else { return Ok(()) };
-    let left = leave(core, &waiting.me);
-    get_up(core, &waiting, left)
-}
-
-#[inline(never)]
-fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiting<'py>>> {
-    let Some(me) = enter_blocking(core, seconds)? else { return Ok(None) };
+/// Has the calling green thread woken after `seconds`; to sleep is the caller's next step. None if there is
+/// nothing to do.
+pub fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiting<'py>>> {
+    let (me, hub) = (greenlet::current(core.py())?, hub_greenlet(core)?);
+    if hub.is(&me) {
+        // A yield from a callback of the hub: it is not blocking, and there is nowhere to go.
+        return if seconds <= 0.0 { Ok(None) } else { Err(mainloop_error()) };
+    }
+    if seconds <= 0.0 && super::run::nothing_to_yield_to(core)? {
+        return Ok(None);
+    }
+    prepare(core, &me, &hub)?;
     let mut local = core.get().local()?.borrow_mut();
     let state = &mut local.state;
     let id = state.waiters.insert(plain(&me));
@@ -211,35 +221,6 @@ fn lie_down<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Waiti
         state.engine.turn.push(Runnable::Resume(id));
     }
     Ok(Some(Waiting { me, id }))
-}
-
-#[inline(never)]
-fn get_up<'py>(
-    core: &Bound<'py, Core>,
-    waiting: &Waiting<'py>,
-    left: Result<Bound<'py, PyAny>, Raised>,
-) -> PyResult<()> {
-    let left = left.map_err(|raised| raised.fetch(core.py()));
-    core.get().with_state(|state| state.finish(waiting.id));
-    core.get().bury();
-    left.map(drop)
-}
-
-/// For sleep: None when there is nothing to do, because nobody else could run.
-fn enter_blocking<'py>(core: &Bound<'py, Core>, seconds: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = core.py();
-    let me = greenlet::current(py)?;
-    if is_hub(core, &me)? {
-        if seconds <= 0.0 {
-            // A yield from a callback of the hub: it is not blocking, and there is nowhere to go.
-            return Ok(None);
-        }
-        return Err(mainloop_error());
-    }
-    if seconds <= 0.0 && super::run::nothing_to_yield_to(core)? {
-        return Ok(None);
-    }
-    enter(core, me).map(Some)
 }
 
 fn is_hub(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -299,12 +280,31 @@ pub fn begin<'py>(
     if is_hub(core, &me)? {
         return Ok(None);
     }
-    let me = enter(core, me)?;
+    enter(core, &me)?;
     let id = place(core, &me, fd, side, request.into_op(fd, side), timeout_s)?;
     Ok(Some(Waiting { me, id }))
 }
 
 impl Waiting<'_> {
+    /// Suspends the green thread until its time has come; a stray switch ends it early, as on eventlet's hubs.
+    #[inline]
+    pub fn sleep(&self, core: &Bound<'_, Core>) -> Result<(), Raised> {
+        let left = leave(core, &self.me);
+        self.get_up(core, left)
+    }
+
+    #[inline(never)]
+    fn get_up(&self, core: &Bound<'_, Core>, left: Result<Bound<'_, PyAny>, Raised>) -> Result<(), Raised> {
+        match left {
+            Ok(_) => {
+                let waiter = core.get().with_state(|state| state.finish(self.id));
+                drop(waiter);
+                Ok(())
+            }
+            Err(raised) => Err(abandon(core, self.id, raised)),
+        }
+    }
+
     /// Suspends the green thread until the wait has an outcome.
     ///
     /// If an exception is thrown into it, the operation is cancelled before this returns, and bytes it had
@@ -323,9 +323,8 @@ impl Waiting<'_> {
 
     /// How the wait ended.
     pub fn outcome(self, core: &Bound<'_, Core>) -> Outcome {
-        let outcome = core.get().with_state(|state| state.finish(self.id)).flatten();
-        core.get().bury();
-        outcome.unwrap_or(Outcome::Woken)
+        let waiter = core.get().with_state(|state| state.finish(self.id)).flatten();
+        waiter.and_then(|waiter| waiter.outcome).unwrap_or(Outcome::Woken)
     }
 }
 
@@ -339,10 +338,10 @@ fn has_outcome(core: &Bound<'_, Core>, id: WaiterId) -> bool {
 #[cold]
 #[inline(never)]
 fn abandon(core: &Bound<'_, Core>, id: WaiterId, raised: Raised) -> Raised {
-    // What is buried can run any code, which must not see the exception as its own.
+    // What is dropped can run any code, which must not see the exception as its own.
     let error = raised.fetch(core.py());
-    core.get().with_state(|state| state.abandon(id));
-    core.get().bury();
+    let waiter = core.get().with_state(|state| state.abandon(id));
+    drop(waiter);
     super::held::bury();
     error.restore(core.py());
     Raised

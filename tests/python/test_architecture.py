@@ -32,7 +32,6 @@ UNSAFE = (
     "src/asyncio/context.rs",
     "src/asyncio/datagram.rs",
     "src/asyncio/handle.rs",
-    "src/asyncio/method.rs",
     "src/asyncio/slots.rs",
     "src/asyncio/soon.rs",
     "src/asyncio/spare.rs",
@@ -43,11 +42,11 @@ UNSAFE = (
     "src/proactor/message.rs",
     "src/proactor/sys.rs",
     "src/proactor/uring/",
+    "src/fastcall.rs",
     "src/slabs.rs",
     "src/eventlet/arena.rs",
     "src/eventlet/greenlet.rs",
     "src/eventlet/held.rs",
-    "src/eventlet/method.rs",
     "src/eventlet/sys.rs",
     "src/eventlet/thread_bound.rs",
     "tui/src/remote/",
@@ -143,7 +142,7 @@ def stub_signatures(body: list[ast.stmt], prefix: str = "") -> dict[str, list[st
             signatures |= stub_signatures(node.body, f"{node.name}.")
         elif isinstance(node, ast.FunctionDef):
             spec = node.args
-            names = [a.arg for a in [*spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a]
+            names = [a.arg for a in [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a]
             signatures[prefix + node.name] = None if node.decorator_list else names
     return signatures
 

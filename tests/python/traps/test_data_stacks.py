@@ -34,8 +34,11 @@ def test_a_burst_of_green_threads_leaves_a_bounded_cache():
     import eventlet
     from uringhub import _native
 
+    def run():
+        eventlet.sleep(0.01)
+
     for _ in range(3):
-        threads = [eventlet.spawn(eventlet.sleep, 0.01) for _ in range(6_000)]
+        threads = [eventlet.spawn(run) for _ in range(6_000)]
         for thread in threads:
             thread.wait()
         del threads, thread

@@ -31,3 +31,23 @@ fn set(py: Python<'_>, error: PyErr) -> Raised {
     error.restore(py);
     Raised
 }
+
+/// How a native function fails.
+pub trait Failure {
+    /// Leaves the error in the interpreter.
+    fn raise(self, py: Python<'_>) -> Raised;
+}
+
+impl Failure for PyErr {
+    #[inline]
+    fn raise(self, py: Python<'_>) -> Raised {
+        set(py, self)
+    }
+}
+
+impl Failure for Raised {
+    #[inline]
+    fn raise(self, _py: Python<'_>) -> Raised {
+        self
+    }
+}

@@ -1,0 +1,34 @@
+//! The buffer that `recv_into` fills.
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::prelude::*;
+
+use super::held;
+
+/// Where `recv_into` puts what it receives.
+pub struct Target {
+    buffer: PyUntypedBuffer,
+    /// How much of it to fill.
+    pub limit: usize,
+}
+
+impl Target {
+    /// None for what eventlet's own code must refuse.
+    pub fn new(buffer: &Bound<'_, PyAny>, nbytes: isize) -> Option<Self> {
+        let buffer = PyUntypedBuffer::get(buffer).ok()?;
+        let room = buffer.len_bytes();
+        let limit = if nbytes == 0 { room } else { usize::try_from(nbytes).ok()? };
+        let fits = !buffer.readonly() && buffer.is_c_contiguous() && limit > 0 && limit <= room;
+        fits.then_some(Self { buffer, limit })
+    }
+
+    /// Copies bytes to its beginning; returns how many.
+    pub fn fill(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<usize> {
+        held::copy_into(py, &self.buffer, self.limit, bytes)
+    }
+
+    /// Has `write` fill it, from its beginning; returns what `write` does.
+    pub fn write<T>(&self, py: Python<'_>, write: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
+        held::with_target(py, &self.buffer, self.limit, write)
+    }
+}

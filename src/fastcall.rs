@@ -1,0 +1,305 @@
+//! Native functions as CPython calls them: by vectorcall, with the arguments as they are, in frames kept small.
+//!
+//! The stack of a suspended green thread is copied at every switch and kept for as long as it waits. So a
+//! function that waits is one of these, and not one with pyo3's general way of unpacking arguments.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PySystemError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::{Borrowed, ffi};
+
+use crate::raised::{Failure, Raised};
+
+/// The arguments of one call.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a, 'py> {
+    py: Python<'py>,
+    /// Positional values, then those of the keywords.
+    values: &'a [*mut ffi::PyObject],
+    positional: usize,
+    /// A tuple with one name for each value beyond the positional ones, or null.
+    names: *mut ffi::PyObject,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    /// # Safety
+    /// The arguments of a call that is under way, as CPython passes them to a function with the flags
+    /// `METH_FASTCALL | METH_KEYWORDS`.
+    unsafe fn new(
+        py: Python<'py>,
+        values: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> Self {
+        let positional = usize::try_from(count).unwrap_or(0);
+        // SAFETY: `names` is null or a live tuple, by the caller's promise.
+        let named = if names.is_null() { 0 } else { unsafe { ffi::PyTuple_GET_SIZE(names) as usize } };
+        let total = positional + named;
+        // SAFETY: so many values are there, in the caller's frame, which outlives the call, also while the
+        // green thread is suspended; the pointer may be null only if there are none.
+        let values = if total == 0 { &[] } else { unsafe { std::slice::from_raw_parts(values, total) } };
+        Self { py, values, positional, names }
+    }
+
+    /// Whether there are no keywords.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.values.len() == self.positional
+    }
+
+    /// A positional argument.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+        (index < self.positional).then(|| self.value(index))
+    }
+
+    /// The argument at `index`, or of that name.
+    pub fn named(&self, index: usize, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(value) = self.get(index) {
+            return Ok(Some(value.to_owned()));
+        }
+        for (offset, keyword) in self.keywords().enumerate() {
+            if keyword.cast::<PyString>()?.to_str()? == name {
+                return Ok(Some(self.value(self.positional + offset).to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The argument at `index`, or of that name, which must be given.
+    pub fn require(&self, index: usize, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.named(index, name)?
+            .ok_or_else(|| PyTypeError::new_err(format!("missing required argument: '{name}'")))
+    }
+
+    /// An error for what a function with these parameters does not take.
+    pub fn check(&self, names: &[&str]) -> PyResult<()> {
+        if self.positional > names.len() {
+            return Err(PyTypeError::new_err(format!(
+                "takes at most {} arguments ({} given)",
+                names.len(),
+                self.positional
+            )));
+        }
+        for keyword in self.keywords() {
+            let keyword = keyword.cast::<PyString>()?;
+            let keyword = keyword.to_str()?;
+            if !names.contains(&keyword) {
+                return Err(PyTypeError::new_err(format!("got an unexpected keyword argument '{keyword}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The keyword argument `name` if it is the only one, None if there is none; `Err` if there are others.
+    #[inline]
+    pub fn only(&self, name: &Bound<'py, PyString>) -> Result<Option<Borrowed<'a, 'py, PyAny>>, ()> {
+        let &[value] = &self.values[self.positional..] else {
+            return if self.is_plain() { Ok(None) } else { Err(()) };
+        };
+        // SAFETY: one value beyond the positional ones means a tuple of one name; both live until the call ends.
+        unsafe {
+            let given = ffi::PyTuple_GET_ITEM(self.names, 0);
+            if given != name.as_ptr() && ffi::PyUnicode_Compare(given, name.as_ptr()) != 0 {
+                return Err(());
+            }
+            Ok(Some(Borrowed::from_ptr(self.py, value)))
+        }
+    }
+
+    /// The positional arguments from `first` on, as a tuple.
+    #[inline]
+    pub fn tuple_from(&self, first: usize) -> PyResult<Bound<'py, PyTuple>> {
+        let rest = self.values[..self.positional].get(first..).unwrap_or(&[]);
+        // SAFETY: attached; the tuple is new, has so many places, and takes a reference of its own of each.
+        unsafe {
+            let tuple = ffi::PyTuple_New(rest.len() as ffi::Py_ssize_t);
+            let tuple = Bound::from_owned_ptr_or_err(self.py, tuple)?;
+            for (index, &value) in rest.iter().enumerate() {
+                ffi::Py_INCREF(value);
+                ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index as ffi::Py_ssize_t, value);
+            }
+            Ok(tuple.cast_into_unchecked())
+        }
+    }
+
+    /// The keyword arguments as a dict; None if there are none.
+    #[inline]
+    pub fn keyword_dict(&self) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if self.is_plain() {
+            return Ok(None);
+        }
+        let dict = PyDict::new(self.py);
+        for (offset, keyword) in self.keywords().enumerate() {
+            dict.set_item(keyword, self.value(self.positional + offset))?;
+        }
+        Ok(Some(dict))
+    }
+
+    /// Calls `callable` with the same arguments.
+    pub fn pass_to(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: the values and names are those of a call under way, in the form that vectorcall takes them.
+        unsafe {
+            let result = ffi::PyObject_Vectorcall(
+                callable.as_ptr(),
+                self.values.as_ptr(),
+                self.positional,
+                self.names,
+            );
+            Bound::from_owned_ptr_or_err(self.py, result)
+        }
+    }
+
+    /// Calls the first argument with the tuple and the dict that follow it.
+    ///
+    /// Nothing of it needs a frame of its own: this is how a green thread begins.
+    #[inline]
+    pub fn apply(&self) -> Result<Bound<'py, PyAny>, Raised> {
+        let &[function, args, kwargs] = self.values else {
+            let text = "takes a function, a tuple and a dict";
+            return Err(PyTypeError::new_err(text).raise(self.py));
+        };
+        // SAFETY: three live objects; PyObject_Call checks none of them in a release build, so this does.
+        unsafe {
+            if ffi::PyTuple_Check(args) == 0 || ffi::PyDict_Check(kwargs) == 0 {
+                let text = "the second argument must be a tuple and the third a dict";
+                return Err(PyTypeError::new_err(text).raise(self.py));
+            }
+            Bound::from_owned_ptr_or_opt(self.py, ffi::PyObject_Call(function, args, kwargs)).ok_or(Raised)
+        }
+    }
+
+    fn value(&self, index: usize) -> Borrowed<'a, 'py, PyAny> {
+        // SAFETY: the caller of the function holds a reference to each argument until the call ends.
+        unsafe { Borrowed::from_ptr(self.py, self.values[index]) }
+    }
+
+    fn keywords(&self) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
+        let (py, names) = (self.py, self.names);
+        (0..self.values.len() - self.positional).map(move |index| {
+            // SAFETY: the tuple has a name for each of these values and lives until the call ends.
+            unsafe { Borrowed::from_ptr(py, ffi::PyTuple_GET_ITEM(names, index as ffi::Py_ssize_t)) }
+        })
+    }
+}
+
+/// A function of a module, or a method of a class.
+pub trait Function {
+    /// Its name in Python.
+    const NAME: &'static CStr;
+
+    /// Its docstring: the signature, a line `--`, an empty one, the text.
+    const DOC: &'static CStr = c"";
+
+    /// How it fails: `PyErr`, or `Raised` for one that waits, to keep its frame small.
+    type Error: Failure;
+
+    /// The call: the instance or module it is called on, and the arguments.
+    fn call<'py>(
+        this: &Bound<'py, PyAny>,
+        arguments: Arguments<'_, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Self::Error>;
+}
+
+/// Calls a function from CPython: the one place where its vectorcall convention is unpacked.
+///
+/// # Safety
+/// To be called by CPython with the GIL held, as a `METH_FASTCALL | METH_KEYWORDS` function.
+unsafe extern "C" fn enter<F: Function>(
+    this: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: CPython passes a live instance or module, and the arguments as the flags say.
+        let (this, arguments) =
+            unsafe { (Borrowed::from_ptr(py, this), Arguments::new(py, values, count, names)) };
+        match catch_unwind(AssertUnwindSafe(|| F::call(&this, arguments))) {
+            Ok(Ok(value)) => value.into_ptr(),
+            Ok(Err(failure)) => {
+                let Raised = failure.raise(py);
+                std::ptr::null_mut()
+            }
+            Err(_) => panicked(py),
+        }
+    })
+}
+
+/// A panic must not cross into C, where it would abort the process.
+#[cold]
+#[inline(never)]
+fn panicked(py: Python<'_>) -> *mut ffi::PyObject {
+    PySystemError::new_err("uringhub panicked; see stderr, and please report it").restore(py);
+    std::ptr::null_mut()
+}
+
+/// Allocated once for each function and never freed: what is made of it points at it for ever.
+fn definition<F: Function>() -> &'static mut ffi::PyMethodDef {
+    Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: F::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: enter::<F> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: if F::DOC.is_empty() { std::ptr::null() } else { F::DOC.as_ptr() },
+    }))
+}
+
+/// Makes a method of a class: unlike a builtin function it binds to the instance, at no cost.
+pub fn bind<F: Function>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    // SAFETY: the class is alive and the definition is never freed; the result is a new reference or null.
+    let descriptor = unsafe {
+        let descriptor = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition::<F>());
+        Bound::from_owned_ptr_or_err(class.py(), descriptor)
+    }?;
+    class.setattr(name::<F>(class.py()), descriptor)
+}
+
+/// Makes a function of a module.
+pub fn add<F: Function>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let module_name = module.name()?;
+    // SAFETY: module and name are alive, the definition is never freed; the result is a new reference or null.
+    let function = unsafe {
+        let function = ffi::PyCFunction_NewEx(definition::<F>(), module.as_ptr(), module_name.as_ptr());
+        Bound::from_owned_ptr_or_err(module.py(), function)
+    }?;
+    module.add(name::<F>(module.py()), function)
+}
+
+fn name<F: Function>(py: Python<'_>) -> Bound<'_, PyString> {
+    PyString::intern(py, &F::NAME.to_string_lossy())
+}
+
+/// Runs `body` while `error` is the exception that is being handled, as in an `except` block.
+pub fn handling<T>(py: Python<'_>, error: &PyErr, body: impl FnOnce() -> T) -> T {
+    let (kind, value) = (error.get_type(py).into_any(), error.value(py).clone().into_any());
+    let traceback = error.traceback(py).map_or(std::ptr::null_mut(), |traceback| traceback.into_ptr());
+    let (mut old_kind, mut old_value, mut old_traceback) =
+        (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: attached; getting gives out references of its own, setting takes over those that it is given.
+    unsafe {
+        ffi::PyErr_GetExcInfo(&raw mut old_kind, &raw mut old_value, &raw mut old_traceback);
+        ffi::PyErr_SetExcInfo(kind.into_ptr(), value.into_ptr(), traceback);
+    }
+    let result = body();
+    // SAFETY: as above; these references were given out a few lines before.
+    unsafe { ffi::PyErr_SetExcInfo(old_kind, old_value, old_traceback) };
+    result
+}
+
+/// `getattr` without the class's `__getattr__`: for attributes that the instance or the class has.
+pub fn attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both objects are alive; the result is a new reference or null with an exception.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            object.py(),
+            ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr()),
+        )
+    }
+}
