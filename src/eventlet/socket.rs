@@ -136,13 +136,15 @@ impl<'a, 'py> Socket<'a, 'py> {
         direct: impl FnOnce() -> PyResult<std::io::Result<(T, usize)>>,
         end: impl FnOnce() -> T,
     ) -> PyResult<Step<'py, T>> {
-        if !self.is_same_file()? {
-            return Ok(Step::Eventlet);
-        }
         let (bytes, has_more) = {
             let mut local = self.core.get().local()?.borrow_mut();
             let state = &mut local.state;
-            (state.take_leftover(self.descriptor.fd, limit), state.descriptor(self.descriptor.fd).has_more)
+            let descriptor = state.descriptor(self.descriptor.fd);
+            if descriptor.generation != self.descriptor.generation {
+                return Ok(Step::Eventlet);
+            }
+            let has_more = descriptor.has_more;
+            (state.take_leftover(self.descriptor.fd, limit), has_more)
         };
         if let Some(bytes) = bytes {
             return leftover(&bytes).map(Step::Done);
@@ -240,22 +242,26 @@ impl<'a, 'py> Socket<'a, 'py> {
             Step::Again | Step::Wait(_) => return Ok(Step::Again),
         };
         let first = received.bytes();
-        if self.is_same_file()? {
-            if received.more_waits() && first.len() < limit && limit > POOLED_LEN {
-                return self.rest(first, limit).map(Step::Done);
-            }
-            self.note(received.more_waits())?;
+        let more = received.more_waits();
+        if more && first.len() < limit && limit > POOLED_LEN && self.is_same_file()? {
+            return self.rest(first, limit).map(Step::Done);
         }
         let bytes = PyBytes::new(self.green.py(), first);
-        self.recycle(received);
+        self.settle(received, more)?;
         Ok(Step::Done(bytes))
     }
 
-    /// Gives the pooled buffer back, if the bytes came in one.
-    fn recycle(&self, received: Received) {
+    /// Gives the pooled buffer back, if the bytes came in one, and notes whether the socket has more.
+    fn settle(&self, received: Received, has_more: bool) -> PyResult<()> {
+        let mut local = self.core.get().local()?.borrow_mut();
         if let Received::Completed(Completion { payload: Payload::Lease(lease), .. }) = received {
-            self.core.get().with_state(|state| state.engine.proactor.recycle(lease));
+            local.state.engine.proactor.recycle(lease);
         }
+        let descriptor = local.state.descriptor(self.descriptor.fd);
+        if descriptor.generation == self.descriptor.generation {
+            descriptor.has_more = has_more;
+        }
+        Ok(())
     }
 
     /// `first`, and what the socket holds besides, up to `limit` in all.
@@ -328,20 +334,18 @@ impl<'a, 'py> Socket<'a, 'py> {
         };
         let py = self.green.py();
         let count = target.fill(py, received.bytes())?;
-        if !self.is_same_file()? {
+        let more = received.more_waits();
+        if !(more && count < target.limit && target.limit > POOLED_LEN && self.is_same_file()?) {
+            self.settle(received, more)?;
             return Ok(Step::Done(count));
         }
-        let (mut total, mut more) = (count, received.more_waits());
-        self.recycle(received);
-        if more && count < target.limit && target.limit > POOLED_LEN {
-            let rest = target.write(py, |room| {
-                let rest = room.get_mut(count..).unwrap_or_default();
-                let wanted = rest.len();
-                sys::recv_now(self.descriptor.fd, rest).map(|got| (got, got == wanted))
-            })?;
-            (total, more) = rest.map_or((count, false), |(got, full)| (count + got, full));
-        }
-        self.note(more)?;
+        let rest = target.write(py, |room| {
+            let rest = room.get_mut(count..).unwrap_or_default();
+            let wanted = rest.len();
+            sys::recv_now(self.descriptor.fd, rest).map(|got| (got, got == wanted))
+        })?;
+        let (total, more) = rest.map_or((count, false), |(got, full)| (count + got, full));
+        self.settle(received, more)?;
         Ok(Step::Done(total))
     }
 

@@ -105,6 +105,13 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether neither a green thread nor a listener is on this side.
+    #[inline]
+    pub fn is_free(&mut self, side: Side) -> bool {
+        self.listeners.is_empty() && self.half(side).active.is_none()
+    }
+
+    #[inline]
     pub fn half(&mut self, side: Side) -> &mut Half {
         match side {
             Side::Read => &mut self.read,
@@ -151,12 +158,19 @@ impl State {
     }
 
     /// The entry of a descriptor number, which must not be negative.
+    #[inline]
     pub fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
         let index = fd as usize;
         if index >= self.descriptors.len() {
-            self.descriptors.resize_with(index + 1, Descriptor::default);
+            self.make_room(index);
         }
         &mut self.descriptors[index]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, index: usize) {
+        self.descriptors.resize_with(index + 1, Descriptor::default);
     }
 
     /// Adds a wait and submits its operation under the wait's own number.

@@ -276,11 +276,11 @@ pub fn begin<'py>(
     request: Request,
     timeout_s: Option<f64>,
 ) -> PyResult<Option<Waiting<'py>>> {
-    let me = greenlet::current(core.py())?;
-    if is_hub(core, &me)? {
+    let (me, hub) = (greenlet::current(core.py())?, hub_greenlet(core)?);
+    if hub.is(&me) {
         return Ok(None);
     }
-    enter(core, &me)?;
+    prepare(core, &me, &hub)?;
     let id = place(core, &me, fd, side, request.into_op(fd, side), timeout_s)?;
     Ok(Some(Waiting { me, id }))
 }
@@ -357,7 +357,9 @@ fn place(
     timeout_s: Option<f64>,
 ) -> PyResult<WaiterId> {
     let py = core.py();
-    if let Some(other) = occupant(core, fd, side)? {
+    if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side)
+        && let Some(other) = occupant(core, fd, side)?
+    {
         super::conflict::check(py, side, fd, me, other.bind(py))?;
     }
     let mut waiter = plain(me);
@@ -383,6 +385,8 @@ fn place(
 }
 
 /// Who waits on this side of the descriptor already.
+#[cold]
+#[inline(never)]
 fn occupant(core: &Bound<'_, Core>, fd: RawFd, side: Side) -> PyResult<Option<Py<PyAny>>> {
     let py = core.py();
     let mut local = core.get().local()?.borrow_mut();
