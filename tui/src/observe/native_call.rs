@@ -1,4 +1,4 @@
-//! The native method a green thread is inside of: its function leaves no Python frame, but its caller's value stack
+//! The native function a green thread is inside of: it leaves no Python frame, but its caller's value stack
 //! holds the method and the object that it was called on.
 
 use super::stacks::Located;
@@ -9,7 +9,7 @@ use crate::state::{NodeId, Trust, Wait, WaitKind};
 /// Slots of the value stack looked at.
 pub const SLOTS: usize = 12;
 /// Classes whose methods uringhub replaces.
-const CLASSES: [&str; 5] = ["GreenSocket", "Event", "Semaphore", "LightQueue", "Queue"];
+const CLASSES: [&str; 6] = ["GreenSocket", "GreenThread", "Event", "Semaphore", "LightQueue", "Queue"];
 
 /// What a green thread waits for inside a native method of uringhub; inferred, since a slot above the call may still
 /// hold an earlier one.
@@ -17,6 +17,9 @@ pub fn native_wait(python: &Python<'_>, caller: &Located) -> Option<Wait> {
     let slots = python.value_stack(caller.raw.address, caller.code.locals.len(), SLOTS)?;
     slots.windows(2).find_map(|pair| {
         let (name, object) = method_call(python, pair[0], pair[1])?;
+        if name == "sleep" && python.type_name_of(object)? == "module" {
+            return Some(sleep(python.number(pair[1])));
+        }
         let mut class = None;
         python.inherits(python.type_of(object)?, |base| {
             let name = python.type_name(base).unwrap_or_default();
@@ -25,6 +28,13 @@ pub fn native_wait(python: &Python<'_>, caller: &Located) -> Option<Wait> {
         });
         wait_in(python, class?, &name, object)
     })
+}
+
+/// `eventlet.sleep` with its argument.
+fn sleep(seconds: Option<f64>) -> Wait {
+    let kind = if seconds == Some(0.0) { WaitKind::Turn } else { WaitKind::Sleep };
+    let text = seconds.map_or("sleep".to_owned(), |seconds| format!("sleep {seconds} s"));
+    Wait { seconds, ..plain(kind, text, Trust::Inferred) }
 }
 
 /// Name and instance of a method that is called: an unbound one with its instance behind it, or one bound to it.
@@ -57,6 +67,7 @@ fn wait_in(python: &Python<'_>, class: &str, name: &str, object: u64) -> Option<
             let fd = python.attribute(object, "fd").and_then(|socket| socket_fd(python, socket));
             Some(Wait { fd, ..plain(kind, name, Trust::Inferred) })
         }
+        "GreenThread" => Some(of(WaitKind::GreenThread, "green thread to end".to_owned())),
         "Event" => Some(of(WaitKind::Event, "event".to_owned())),
         "Semaphore" => Some(of(WaitKind::Lock, "lock or semaphore".to_owned())),
         "LightQueue" | "Queue" => Some(of(WaitKind::Queue, format!("queue {name}"))),
