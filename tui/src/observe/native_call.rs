@@ -2,7 +2,7 @@
 //! holds the method and the object that it was called on.
 
 use super::stacks::Located;
-use super::wait::{plain, socket_fd};
+use super::wait::{plain, sleep_text, socket_fd};
 use crate::decode::Python;
 use crate::state::{NodeId, Trust, Wait, WaitKind};
 
@@ -33,7 +33,7 @@ pub fn native_wait(python: &Python<'_>, caller: &Located) -> Option<Wait> {
 /// `eventlet.sleep` with its argument.
 fn sleep(seconds: Option<f64>) -> Wait {
     let kind = if seconds == Some(0.0) { WaitKind::Turn } else { WaitKind::Sleep };
-    let text = seconds.map_or("sleep".to_owned(), |seconds| format!("sleep {seconds} s"));
+    let text = seconds.map_or("sleep".to_owned(), sleep_text);
     Wait { seconds, ..plain(kind, text, Trust::Inferred) }
 }
 

@@ -95,6 +95,10 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
         let queue = by.and_then(|located| located.local(python, "self"));
         return named(WaitKind::Queue, &text, queue.or(object));
     }
+    // `Event.wait` leaves no frame where it is native.
+    if is_in("/eventlet/greenpool.py") && &*inner.code.name == "waitall" {
+        return Some(plain(WaitKind::GreenThread, "pool to drain", Trust::Exact));
+    }
     if is_in("/eventlet/tpool.py") {
         return named(WaitKind::ThreadPool, "thread pool", None);
     }
