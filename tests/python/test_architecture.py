@@ -142,7 +142,9 @@ def stub_signatures(body: list[ast.stmt], prefix: str = "") -> dict[str, list[st
             signatures |= stub_signatures(node.body, f"{node.name}.")
         elif isinstance(node, ast.FunctionDef):
             spec = node.args
-            names = [a.arg for a in [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a]
+            names = [
+                a.arg for a in [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a
+            ]
             signatures[prefix + node.name] = None if node.decorator_list else names
     return signatures
 
