@@ -1,7 +1,8 @@
 """Puts the native operations behind eventlet's own names, once in a process.
 
-Functions keep their identity and get new code (``__code__``), so that names bound before the hub was chosen
-(``from eventlet import sleep``) are served too. Methods are replaced on the class. On a thread whose hub is
+Functions get new code (``__code__``), so that names bound before the hub was chosen (``from eventlet import sleep``)
+are served too; for the most frequent ones Eventlet's modules then name the native function itself. Methods are
+replaced on the class. On a thread whose hub is
 not one of ours every one of them runs eventlet's own code.
 
 Source: eventlet 0.41.
