@@ -2,8 +2,7 @@
 
 Functions get new code (``__code__``), so that names bound before the hub was chosen (``from eventlet import sleep``)
 are served too; for the most frequent ones Eventlet's modules then name the native function itself. Methods are
-replaced on the class. On a thread whose hub is
-not one of ours every one of them runs eventlet's own code.
+replaced on the class. On a thread whose hub is not one of ours every one of them runs eventlet's own code.
 
 Source: eventlet 0.41.
 """
