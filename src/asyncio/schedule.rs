@@ -32,9 +32,14 @@ impl LoopCore {
 
     /// Queues a handle from any thread.
     pub fn post(&self, handle: Py<PyAny>) {
-        if self.engine.get().is_some() {
-            self.with_engine(|engine| engine.turn.push(Runnable::Handle(handle)));
-        } else {
+        let mut handle = Some(handle);
+        self.with_engine(|engine| {
+            if let Some(handle) = handle.take() {
+                engine.turn.push(Runnable::Handle(handle));
+            }
+        });
+        // The engine is another thread's, or is borrowed by one that waits in a bare `_run_once`.
+        if let Some(handle) = handle {
             self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
             self.has_inbox.store(true, Ordering::Release);
         }
