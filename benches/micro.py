@@ -91,6 +91,17 @@ def sleepers(api, count: int) -> None:
         api.wait(handle)
 
 
+@workload("sleepers-20k-python", 20_000)
+def sleepers_python(api, count: int) -> None:
+    """The same, each inside a Python function of its own, which needs a data stack."""
+
+    def run():
+        api.sleep(0.2)
+
+    for handle in [api.spawn(run) for _ in range(count)]:
+        api.wait(handle)
+
+
 @workload("queue-1", 10_000)
 def queue(api, count: int) -> None:
     """Hand items through Queue(1)."""

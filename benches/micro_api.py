@@ -22,8 +22,10 @@ def _eventlet() -> types.SimpleNamespace:
     import eventlet.semaphore
     from eventlet.green import socket
 
+    # Before names are bound, as `monkey_patch()` does.
+    hub = eventlet.hubs.get_hub()
     return types.SimpleNamespace(
-        **_worlds(eventlet.hubs.get_hub()),
+        **_worlds(hub),
         sleep=eventlet.sleep,
         spawn=eventlet.spawn,
         wait=operator.methodcaller("wait"),

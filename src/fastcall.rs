@@ -18,6 +18,8 @@ use crate::raised::{Failure, Raised};
 #[derive(Clone, Copy)]
 pub struct Arguments<'a, 'py> {
     py: Python<'py>,
+    /// What is called, for error texts.
+    function: &'static CStr,
     /// Positional values, then those of the keywords.
     values: &'a [*mut ffi::PyObject],
     positional: usize,
@@ -28,21 +30,23 @@ pub struct Arguments<'a, 'py> {
 impl<'a, 'py> Arguments<'a, 'py> {
     /// # Safety
     /// The arguments of a call that is under way, as CPython passes them to a function with the flags
-    /// `METH_FASTCALL | METH_KEYWORDS`.
+    /// `METH_FASTCALL | METH_KEYWORDS`: CPython's frame owns the array, the values and the names until the call
+    /// returns, and `'a` ends before that.
     unsafe fn new(
         py: Python<'py>,
+        function: &'static CStr,
         values: *const *mut ffi::PyObject,
         count: ffi::Py_ssize_t,
         names: *mut ffi::PyObject,
     ) -> Self {
         let positional = usize::try_from(count).unwrap_or(0);
-        // SAFETY: `names` is null or a live tuple, by the caller's promise.
+        // SAFETY: `names` is null or a tuple that CPython's frame owns until the call returns.
         let named = if names.is_null() { 0 } else { unsafe { ffi::PyTuple_GET_SIZE(names) as usize } };
         let total = positional + named;
-        // SAFETY: so many values are there, in the caller's frame, which outlives the call, also while the
-        // green thread is suspended; the pointer may be null only if there are none.
+        // SAFETY: so many values are there, in CPython's frame, which owns them until the call returns, also
+        // while the green thread is suspended; the pointer may be null only if there are none.
         let values = if total == 0 { &[] } else { unsafe { std::slice::from_raw_parts(values, total) } };
-        Self { py, values, positional, names }
+        Self { py, function, values, positional, names }
     }
 
     /// Whether there are no keywords.
@@ -73,26 +77,29 @@ impl<'a, 'py> Arguments<'a, 'py> {
     /// The argument at `index`, or of that name, which must be given.
     pub fn require(&self, index: usize, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.named(index, name)?
-            .ok_or_else(|| PyTypeError::new_err(format!("missing required argument: '{name}'")))
+            .ok_or_else(|| self.wrong(&format!("missing required argument '{name}' (pos {})", index + 1)))
     }
 
     /// An error for what a function with these parameters does not take.
     pub fn check(&self, names: &[&str]) -> PyResult<()> {
         if self.positional > names.len() {
-            return Err(PyTypeError::new_err(format!(
-                "takes at most {} arguments ({} given)",
-                names.len(),
-                self.positional
-            )));
+            let (most, given) = (names.len(), self.positional);
+            return Err(self.wrong(&format!("takes at most {most} arguments ({given} given)")));
         }
         for keyword in self.keywords() {
             let keyword = keyword.cast::<PyString>()?;
             let keyword = keyword.to_str()?;
             if !names.contains(&keyword) {
-                return Err(PyTypeError::new_err(format!("got an unexpected keyword argument '{keyword}'")));
+                return Err(self.wrong(&format!("got an unexpected keyword argument '{keyword}'")));
             }
         }
         Ok(())
+    }
+
+    /// The error for a wrong call.
+    #[cold]
+    fn wrong(&self, text: &str) -> PyErr {
+        PyTypeError::new_err(format!("{}() {text}", self.function.to_string_lossy()))
     }
 
     /// The keyword argument `name` if it is the only one, None if there is none; `Err` if there are others.
@@ -159,15 +166,15 @@ impl<'a, 'py> Arguments<'a, 'py> {
     /// Nothing of it needs a frame of its own: this is how a green thread begins.
     #[inline]
     pub fn apply(&self) -> Result<Bound<'py, PyAny>, Raised> {
+        let text = "takes a function, a tuple and a dict";
         let &[function, args, kwargs] = self.values else {
-            let text = "takes a function, a tuple and a dict";
-            return Err(PyTypeError::new_err(text).raise(self.py));
+            return Err(self.wrong(text).raise(self.py));
         };
-        // SAFETY: three live objects; PyObject_Call checks none of them in a release build, so this does.
+        // SAFETY: CPython's frame owns the three objects until the call returns. PyObject_Call checks their types
+        // in a debug build only, so this does.
         unsafe {
             if ffi::PyTuple_Check(args) == 0 || ffi::PyDict_Check(kwargs) == 0 {
-                let text = "the second argument must be a tuple and the third a dict";
-                return Err(PyTypeError::new_err(text).raise(self.py));
+                return Err(self.wrong(text).raise(self.py));
             }
             Bound::from_owned_ptr_or_opt(self.py, ffi::PyObject_Call(function, args, kwargs)).ok_or(Raised)
         }
@@ -216,9 +223,10 @@ unsafe extern "C" fn enter<F: Function>(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     Python::attach(|py| {
-        // SAFETY: CPython passes a live instance or module, and the arguments as the flags say.
+        // SAFETY: CPython's frame owns a reference to the instance or module until this returns, and the arguments
+        // are as the flags say.
         let (this, arguments) =
-            unsafe { (Borrowed::from_ptr(py, this), Arguments::new(py, values, count, names)) };
+            unsafe { (Borrowed::from_ptr(py, this), Arguments::new(py, F::NAME, values, count, names)) };
         match catch_unwind(AssertUnwindSafe(|| F::call(&this, arguments))) {
             Ok(Ok(value)) => value.into_ptr(),
             Ok(Err(failure)) => {
@@ -273,21 +281,36 @@ fn name<F: Function>(py: Python<'_>) -> Bound<'_, PyString> {
     PyString::intern(py, &F::NAME.to_string_lossy())
 }
 
-/// Runs `body` while `error` is the exception that is being handled, as in an `except` block.
-pub fn handling<T>(py: Python<'_>, error: &PyErr, body: impl FnOnce() -> T) -> T {
-    let (kind, value) = (error.get_type(py).into_any(), error.value(py).clone().into_any());
-    let traceback = error.traceback(py).map_or(std::ptr::null_mut(), |traceback| traceback.into_ptr());
-    let (mut old_kind, mut old_value, mut old_traceback) =
-        (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: attached; getting gives out references of its own, setting takes over those that it is given.
-    unsafe {
-        ffi::PyErr_GetExcInfo(&raw mut old_kind, &raw mut old_value, &raw mut old_traceback);
-        ffi::PyErr_SetExcInfo(kind.into_ptr(), value.into_ptr(), traceback);
+/// An exception that is being handled, as in an `except` block, until this is dropped.
+pub struct Handling<'py> {
+    py: Python<'py>,
+    /// Type, value and traceback of what was handled before: references that this owns, or null.
+    before: [*mut ffi::PyObject; 3],
+}
+
+impl<'py> Handling<'py> {
+    /// Begins to handle `error`.
+    pub fn new(py: Python<'py>, error: &PyErr) -> Self {
+        let (kind, value) = (error.get_type(py), error.value(py).clone());
+        let traceback = error.traceback(py).map_or(std::ptr::null_mut(), Bound::into_ptr);
+        let [mut old_kind, mut old_value, mut old_traceback] = [std::ptr::null_mut(); 3];
+        // SAFETY: attached; getting gives references of their own to us, and setting takes over those that it is
+        // given.
+        unsafe {
+            ffi::PyErr_GetExcInfo(&raw mut old_kind, &raw mut old_value, &raw mut old_traceback);
+            ffi::PyErr_SetExcInfo(kind.into_ptr(), value.into_ptr(), traceback);
+        }
+        Self { py, before: [old_kind, old_value, old_traceback] }
     }
-    let result = body();
-    // SAFETY: as above; these references were given out a few lines before.
-    unsafe { ffi::PyErr_SetExcInfo(old_kind, old_value, old_traceback) };
-    result
+}
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        let [kind, value, traceback] = self.before;
+        let _attached = self.py;
+        // SAFETY: attached; this owns the three references and gives them up here.
+        unsafe { ffi::PyErr_SetExcInfo(kind, value, traceback) };
+    }
 }
 
 /// `getattr` without the class's `__getattr__`: for attributes that the instance or the class has.

@@ -71,6 +71,7 @@ _MICRO_LIMITS = {
     "pool-spawn_n": 4.0,
     "timeout": 3.0,
     "sleepers-20k": 3.0,
+    "sleepers-20k-python": 3.0,
     "queue-1": 2.0,
 }
 

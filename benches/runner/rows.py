@@ -73,6 +73,7 @@ _MICRO_TITLES = {
     "pool-spawn": "GreenPool.spawn",
     "timeout": "Timeout enter and exit",
     "sleepers-20k": "20,000 sleepers, each",
+    "sleepers-20k-python": "20,000 sleepers in a Python function, each",
     "queue-1": "Queue(1) hand-over",
     "event": "Event send, wait and sleep(0)",
     "semaphore": "Semaphore(1) contended, with sleep(0)",

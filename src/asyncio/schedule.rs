@@ -17,13 +17,10 @@ impl LoopCore {
     pub fn empty_inbox(&self) {
         // Acquire pairs with the Release in `post`; a handle that comes later also wakes the wait.
         if self.has_inbox.load(Ordering::Acquire) {
-            let handles = {
+            self.with_engine(|engine| {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
                 self.has_inbox.store(false, Ordering::Relaxed);
-                std::mem::take(&mut *inbox)
-            };
-            self.with_engine(|engine| {
-                for handle in handles {
+                for handle in inbox.drain(..) {
                     engine.turn.push(Runnable::Handle(handle));
                 }
             });

@@ -43,6 +43,38 @@ enum Begun<'py, T> {
     Eventlet,
 }
 
+/// A receive: `begin` looks at the arguments, `wait` does it natively where that applies, and `eventlets` elsewhere.
+/// Only `wait` is in a frame that waits.
+#[inline]
+fn receive<'py, T>(
+    green: &Bound<'py, PyAny>,
+    arguments: &Arguments<'_, 'py>,
+    begin: fn(&Bound<'py, PyAny>, &Arguments<'_, 'py>) -> PyResult<Begun<'py, T>>,
+    wait: impl FnOnce(Socket<'_, 'py>, &T) -> Result<Option<Bound<'py, PyAny>>, Raised>,
+    eventlets: fn(&Bound<'py, PyAny>, &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>, Raised> {
+    match apart(green, arguments, begin)? {
+        Begun::Done(value) => return Ok(value),
+        Begun::Native(core, descriptor, what) => {
+            if let Some(value) = wait(Socket::new(green, &core, descriptor), &what)? {
+                return Ok(value);
+            }
+        }
+        Begun::Eventlet => {}
+    }
+    apart(green, arguments, eventlets)
+}
+
+/// Runs a part of a call in a frame of its own.
+#[inline(never)]
+fn apart<'py, T>(
+    green: &Bound<'py, PyAny>,
+    arguments: &Arguments<'_, 'py>,
+    part: fn(&Bound<'py, PyAny>, &Arguments<'_, 'py>) -> PyResult<T>,
+) -> Result<T, Raised> {
+    raise(green.py(), part(green, arguments))
+}
+
 struct Recv;
 
 impl Function for Recv {
@@ -53,32 +85,13 @@ impl Function for Recv {
         green: &Bound<'py, PyAny>,
         arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
-        match Self::begin(green, &arguments)? {
-            Begun::Done(bytes) => return Ok(bytes),
-            Begun::Native(core, descriptor, limit) => {
-                if let Some(bytes) = Socket::new(green, &core, descriptor).recv(limit)? {
-                    return Ok(bytes.into_any());
-                }
-            }
-            Begun::Eventlet => {}
-        }
-        Self::eventlets(green, &arguments)
+        let wait = |socket: Socket<'_, 'py>, &limit: &usize| Ok(socket.recv(limit)?.map(Bound::into_any));
+        receive(green, &arguments, Self::begin, wait, Self::eventlets)
     }
 }
 
 impl Recv {
-    #[inline(never)]
-    fn begin<'py>(
-        green: &Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> Result<Begun<'py, usize>, Raised> {
-        raise(green.py(), Self::try_begin(green, arguments))
-    }
-
-    fn try_begin<'py>(
-        green: &Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> PyResult<Begun<'py, usize>> {
+    fn begin<'py>(green: &Bound<'py, PyAny>, arguments: &Arguments<'_, 'py>) -> PyResult<Begun<'py, usize>> {
         let py = green.py();
         arguments.check(&["bufsize", "flags"])?;
         let bufsize = arguments.require(0, "bufsize")?;
@@ -93,18 +106,13 @@ impl Recv {
         Ok(descriptor.map_or(Begun::Eventlet, |descriptor| Begun::Native(core, descriptor, limit)))
     }
 
-    #[inline(never)]
     fn eventlets<'py>(
         green: &Bound<'py, PyAny>,
         arguments: &Arguments<'_, 'py>,
-    ) -> Result<Bound<'py, PyAny>, Raised> {
-        let py = green.py();
-        let call = || {
-            let bufsize = arguments.require(0, "bufsize")?;
-            let flags = int_or_zero(arguments.named(1, "flags")?)?;
-            original(py, intern!(py, "recv"))?.call1((green, bufsize, flags))
-        };
-        raise(py, call())
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let bufsize = arguments.require(0, "bufsize")?;
+        let flags = int_or_zero(arguments.named(1, "flags")?)?;
+        original(green.py(), intern!(green.py(), "recv"))?.call1((green, bufsize, flags))
     }
 }
 
@@ -118,32 +126,13 @@ impl Function for RecvInto {
         green: &Bound<'py, PyAny>,
         arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
-        match Self::begin(green, &arguments)? {
-            Begun::Done(count) => return Ok(count),
-            Begun::Native(core, descriptor, target) => {
-                if let Some(count) = Socket::new(green, &core, descriptor).recv_into(&target)? {
-                    return Ok(count);
-                }
-            }
-            Begun::Eventlet => {}
-        }
-        Self::eventlets(green, &arguments)
+        let wait = |socket: Socket<'_, 'py>, target: &Target| socket.recv_into(target);
+        receive(green, &arguments, Self::begin, wait, Self::eventlets)
     }
 }
 
 impl RecvInto {
-    #[inline(never)]
-    fn begin<'py>(
-        green: &Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> Result<Begun<'py, Target>, Raised> {
-        raise(green.py(), Self::try_begin(green, arguments))
-    }
-
-    fn try_begin<'py>(
-        green: &Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> PyResult<Begun<'py, Target>> {
+    fn begin<'py>(green: &Bound<'py, PyAny>, arguments: &Arguments<'_, 'py>) -> PyResult<Begun<'py, Target>> {
         let py = green.py();
         arguments.check(&["buffer", "nbytes", "flags"])?;
         let (buffer, nbytes, flags) = Self::parameters(arguments)?;
@@ -162,17 +151,12 @@ impl RecvInto {
         Ok((buffer, nbytes, int_or_zero(arguments.named(2, "flags")?)?))
     }
 
-    #[inline(never)]
     fn eventlets<'py>(
         green: &Bound<'py, PyAny>,
         arguments: &Arguments<'_, 'py>,
-    ) -> Result<Bound<'py, PyAny>, Raised> {
-        let py = green.py();
-        let call = || {
-            let (buffer, nbytes, flags) = Self::parameters(arguments)?;
-            original(py, intern!(py, "recv_into"))?.call1((green, buffer, nbytes, flags))
-        };
-        raise(py, call())
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (buffer, nbytes, flags) = Self::parameters(arguments)?;
+        original(green.py(), intern!(green.py(), "recv_into"))?.call1((green, buffer, nbytes, flags))
     }
 }
 

@@ -173,7 +173,11 @@ impl<'a, 'py> Queue<'a, 'py> {
         Ok(Parked { waiter, me })
     }
 
-    fn leave_putters(&self, waiter: &Bound<'py, PyAny>, woken: PyResult<Bound<'py, PyAny>>) -> PyResult<()> {
+    fn leave_putters(
+        &self,
+        waiter: &Bound<'py, PyAny>,
+        woken: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         set_greenlet(waiter, None)?;
         let result = woken.and_then(|woken| {
@@ -185,7 +189,7 @@ impl<'a, 'py> Queue<'a, 'py> {
             if item.is(&eventlets(py).none) { Ok(()) } else { self.add(&item) }
         });
         self.putters()?.discard(waiter)?;
-        result
+        result.map(|()| py.None().into_bound(py))
     }
 
     /// Enters the calling green thread among the getters, until there is an item for it.
@@ -222,6 +226,17 @@ impl<'a, 'py> Queue<'a, 'py> {
     }
 
     #[inline(never)]
+    fn get_up(
+        &self,
+        parked: &Parked<'py>,
+        woken: Result<Bound<'py, PyAny>, Raised>,
+        end: End<'a, 'py>,
+    ) -> Result<Bound<'py, PyAny>, Raised> {
+        let woken = woken.map_err(|raised| raised.fetch(self.py()));
+        raise(self.py(), end(self, &parked.waiter, woken))
+    }
+
+    #[inline(never)]
     fn is_to_leave(&self, parked: &Parked<'py>) -> Result<(), Raised> {
         raise(self.py(), wait::enter(&self.core, &parked.me))
     }
@@ -237,6 +252,34 @@ struct Parked<'py> {
 enum Begun<'a, 'py> {
     Done(Bound<'py, PyAny>),
     Wait(Queue<'a, 'py>, Parked<'py>),
+}
+
+/// Makes of what woke a green thread what its call returns.
+type End<'a, 'py> =
+    fn(&Queue<'a, 'py>, &Bound<'py, PyAny>, PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>>;
+
+impl<'a, 'py> Begun<'a, 'py> {
+    /// A call up to the wait, in a frame that is gone by then.
+    #[inline(never)]
+    fn new(
+        this: &'a Bound<'py, PyAny>,
+        arguments: &Arguments<'_, 'py>,
+        begin: fn(&'a Bound<'py, PyAny>, &Arguments<'_, 'py>) -> PyResult<Self>,
+    ) -> Result<Self, Raised> {
+        raise(this.py(), begin(this, arguments))
+    }
+
+    /// Waits, if there is something to wait for.
+    #[inline]
+    fn finish(self, end: End<'a, 'py>) -> Result<Bound<'py, PyAny>, Raised> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::Wait(queue, parked) => {
+                let woken = queue.leave(&parked);
+                queue.get_up(&parked, woken, end)
+            }
+        }
+    }
 }
 
 fn set_greenlet<'py>(waiter: &Bound<'py, PyAny>, green: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
@@ -341,26 +384,12 @@ impl Function for Put {
         this: &Bound<'py, PyAny>,
         arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
-        match Self::begin(this, &arguments)? {
-            Begun::Done(none) => Ok(none),
-            Begun::Wait(queue, parked) => {
-                let woken = queue.leave(&parked);
-                Self::end(&queue, &parked, woken)
-            }
-        }
+        Begun::new(this, &arguments, Self::begin)?.finish(Queue::leave_putters)
     }
 }
 
 impl Put {
-    #[inline(never)]
     fn begin<'a, 'py>(
-        this: &'a Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> Result<Begun<'a, 'py>, Raised> {
-        raise(this.py(), Self::try_begin(this, arguments))
-    }
-
-    fn try_begin<'a, 'py>(
         this: &'a Bound<'py, PyAny>,
         arguments: &Arguments<'_, 'py>,
     ) -> PyResult<Begun<'a, 'py>> {
@@ -384,17 +413,6 @@ impl Put {
         let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
         eventlets(py).put.bind(py).call1((this, item, block, timeout)).map(Begun::Done)
     }
-
-    #[inline(never)]
-    fn end<'py>(
-        queue: &Queue<'_, 'py>,
-        parked: &Parked<'py>,
-        woken: Result<Bound<'py, PyAny>, Raised>,
-    ) -> Result<Bound<'py, PyAny>, Raised> {
-        let py = queue.py();
-        let woken = woken.map_err(|raised| raised.fetch(py));
-        raise(py, queue.leave_putters(&parked.waiter, woken).map(|()| py.None().into_bound(py)))
-    }
 }
 
 struct Get;
@@ -407,26 +425,12 @@ impl Function for Get {
         this: &Bound<'py, PyAny>,
         arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
-        match Self::begin(this, &arguments)? {
-            Begun::Done(item) => Ok(item),
-            Begun::Wait(queue, parked) => {
-                let woken = queue.leave(&parked);
-                Self::end(&queue, &parked, woken)
-            }
-        }
+        Begun::new(this, &arguments, Self::begin)?.finish(Queue::leave_getters)
     }
 }
 
 impl Get {
-    #[inline(never)]
     fn begin<'a, 'py>(
-        this: &'a Bound<'py, PyAny>,
-        arguments: &Arguments<'_, 'py>,
-    ) -> Result<Begun<'a, 'py>, Raised> {
-        raise(this.py(), Self::try_begin(this, arguments))
-    }
-
-    fn try_begin<'a, 'py>(
         this: &'a Bound<'py, PyAny>,
         arguments: &Arguments<'_, 'py>,
     ) -> PyResult<Begun<'a, 'py>> {
@@ -447,16 +451,6 @@ impl Get {
         }
         let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
         eventlets(py).get.bind(py).call1((this, block, timeout)).map(Begun::Done)
-    }
-
-    #[inline(never)]
-    fn end<'py>(
-        queue: &Queue<'_, 'py>,
-        parked: &Parked<'py>,
-        woken: Result<Bound<'py, PyAny>, Raised>,
-    ) -> Result<Bound<'py, PyAny>, Raised> {
-        let woken = woken.map_err(|raised| raised.fetch(queue.py()));
-        raise(queue.py(), queue.leave_getters(&parked.waiter, woken))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use pyo3::Borrowed;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -13,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::core::Core;
 use super::state::Runnable;
 use super::{current, event, greenlet, tasks};
-use crate::fastcall::{self, Arguments, Function};
+use crate::fastcall::{self, Arguments, Function, Handling};
 use crate::raised::{Failure, Raised, raise};
 
 struct Eventlets {
@@ -42,15 +43,15 @@ fn eventlets(py: Python<'_>) -> &Eventlets {
     EVENTLETS.get(py).expect("eventlet's functions call these only after bind_spawn")
 }
 
-/// The greenlet of our hub, which is the parent of what is spawned.
-fn parent<'py>(core: &Bound<'py, Core>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    Ok(core
-        .get()
-        .local()?
-        .borrow()
-        .greenlet
-        .as_ref()
-        .map(|hub| hub.clone_ref(core.py()).into_bound(core.py())))
+/// Our hub, its greenlet, which is the parent of what is spawned, and the function to run.
+type Begun<'a, 'py> = (Bound<'py, Core>, Bound<'py, PyAny>, Borrowed<'a, 'py, PyAny>);
+
+/// None where eventlet's own code must run.
+#[inline]
+fn begin<'a, 'py>(py: Python<'py>, arguments: &Arguments<'a, 'py>) -> PyResult<Option<Begun<'a, 'py>>> {
+    let Some(core) = current::get(py) else { return Ok(None) };
+    let parent = core.get().local()?.borrow().greenlet.as_ref().map(|hub| hub.clone_ref(py).into_bound(py));
+    Ok(parent.zip(arguments.get(0)).map(|(parent, function)| (core, parent, function)))
 }
 
 fn start(
@@ -74,10 +75,7 @@ impl Function for Spawn {
 
     fn call<'py>(module: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = module.py();
-        if let Some(core) = current::get(py)
-            && let Some(parent) = parent(&core)?
-            && let Some(function) = arguments.get(0)
-        {
+        if let Some((core, parent, function)) = begin(py, &arguments)? {
             let green = greenlet::allocate(eventlets(py).green_thread.bind(py))?;
             let main = green.getattr(intern!(py, "main"))?;
             greenlet::init(&green, &main, &parent)?;
@@ -106,10 +104,7 @@ impl Function for SpawnN {
 
     fn call<'py>(module: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = module.py();
-        if let Some(core) = current::get(py)
-            && let Some(parent) = parent(&core)?
-            && let Some(function) = arguments.get(0)
-        {
+        if let Some((core, parent, function)) = begin(py, &arguments)? {
             let green = greenlet::new(&function, &parent)?;
             tasks::inherit_context(&green)?;
             let (args, kwargs) = (arguments.tuple_from(1)?, arguments.keyword_dict()?);
@@ -152,7 +147,10 @@ impl Main {
     fn failed(green: &Bound<'_, PyAny>, raised: Raised) -> Raised {
         let py = green.py();
         let error = raised.fetch(py);
-        let announced = fastcall::handling(py, &error, || failed(green, &error));
+        let announced = {
+            let _handling = Handling::new(py, &error);
+            failed(green, &error)
+        };
         announced.err().unwrap_or(error).raise(py)
     }
 }
