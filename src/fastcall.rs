@@ -96,6 +96,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Ok(())
     }
 
+    /// An error for what a function without parameters does not take, in a frame of its own.
+    #[inline(never)]
+    pub fn expect_none(&self) -> Result<(), Raised> {
+        self.check(&[]).map_err(|error| error.raise(self.py))
+    }
+
     /// The error for a wrong call.
     #[cold]
     fn wrong(&self, text: &str) -> PyErr {

@@ -6,6 +6,7 @@ mod proactor_support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::IntoRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ on_both_drivers! {
     multishot_receive_brings_everything_in_order_until_the_end,
     multishot_accept_brings_every_connection,
     close_closes,
+    a_close_that_is_cancelled_closes_all_the_same,
 }
 
 fn a_receive_brings_the_bytes_and_its_token(driver: Choice) {
@@ -334,10 +336,24 @@ fn multishot_accept_brings_every_connection(driver: Choice) {
 }
 
 fn close_closes(driver: Choice) {
-    use std::os::fd::IntoRawFd;
     let mut proactor = proactor(driver);
     let (mut client, server) = tcp_pair();
     let id = proactor.submit(Op::Close { fd: server.into_raw_fd() }, 0);
     assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
+fn a_close_that_is_cancelled_closes_all_the_same(driver: Choice) {
+    let mut proactor = proactor(driver);
+    // More than the submission queue takes before the first wait: the close waits behind them.
+    let quiet: Vec<_> = (0..200).map(|_| tcp_pair()).collect();
+    for (_, server) in &quiet {
+        proactor.submit(recv(fd(server)), 0);
+    }
+    let (mut client, server) = tcp_pair();
+    let id = proactor.submit(Op::Close { fd: server.into_raw_fd() }, 0);
+    proactor.cancel(id);
+    assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
 }

@@ -4,8 +4,10 @@
 #[macro_use]
 mod proactor_support;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use proactor_support::*;
@@ -20,6 +22,8 @@ on_both_drivers! {
     a_connection_attempt_completes_on_both_sides,
     a_grandchild_works,
     the_childs_ring_gets_the_buffers_of_the_parents,
+    a_daemon_keeps_the_files_it_opens_under_inherited_numbers,
+    a_daemon_that_never_uses_its_proactor_keeps_its_files_too,
 }
 
 fn parent_and_child_both_go_on(driver: Choice) {
@@ -191,5 +195,70 @@ fn the_childs_ring_gets_the_buffers_of_the_parents(driver: Choice) {
             }
         })
         .succeeds();
+    });
+}
+
+/// Closes every number but those of the standard streams, and opens files, as a daemon does.
+fn become_daemon() -> Vec<(File, RawFd)> {
+    for number in 3..256 {
+        let _ = rustix::io::fcntl_getfd(borrow(number)).map(|_| unsafe { rustix::io::close(number) });
+    }
+    let files = (0..32).map(|number| {
+        let name = format!("daemon's {number}");
+        let file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        let number = fd(&file);
+        (file, number)
+    });
+    files.collect()
+}
+
+fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: not -1, and only passed to calls that say EBADF.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Each number still is the file that was opened under it.
+fn assert_kept(files: &[(File, RawFd)]) {
+    for (index, (_, number)) in files.iter().enumerate() {
+        let target = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+        assert_eq!(target.to_string_lossy(), format!("/memfd:daemon's {index} (deleted)"));
+    }
+}
+
+fn a_daemon_keeps_the_files_it_opens_under_inherited_numbers(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let waker = proactor.waker();
+        echo_works(&mut proactor);
+        let mut slot = Some(proactor);
+        Child::fork(|| {
+            let mut proactor = slot.take().unwrap();
+            let files = become_daemon();
+            echo_works(&mut proactor);
+            waker.wake();
+            let begin = Instant::now();
+            proactor.wait(Some(PATIENCE)).unwrap();
+            assert!(begin.elapsed() < PATIENCE / 2, "the wake-up was lost");
+            assert_kept(&files);
+            drop(proactor);
+            assert_kept(&files);
+        })
+        .succeeds();
+        echo_works(slot.as_mut().unwrap());
+    });
+}
+
+fn a_daemon_that_never_uses_its_proactor_keeps_its_files_too(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        echo_works(&mut proactor);
+        let mut slot = Some(proactor);
+        Child::fork(|| {
+            let files = become_daemon();
+            drop(slot.take());
+            assert_kept(&files);
+        })
+        .succeeds();
+        echo_works(slot.as_mut().unwrap());
     });
 }

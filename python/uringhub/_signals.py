@@ -22,6 +22,7 @@ class Wakeup:
         global _set_fd
         self.pid = _os.getpid()
         self._read_fd, self._write_fd = _os.pipe2(_os.O_NONBLOCK | _os.O_CLOEXEC)
+        self._file = _file_of(self._read_fd)
         old_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         if old_fd not in (-1, _set_fd):
             _signal.set_wakeup_fd(old_fd)
@@ -46,8 +47,19 @@ class Wakeup:
                 _signal.set_wakeup_fd(old_fd)
             _set_fd = -1
         hub._unwatch(self._watch)
-        _os.close(self._read_fd)
-        _os.close(self._write_fd)
+        for fd in (self._read_fd, self._write_fd):
+            # A daemon has closed what it inherited, and has other files under these numbers.
+            if _file_of(fd) == self._file:
+                _os.close(fd)
+
+
+def _file_of(fd):
+    """What tells one open pipe from another and from any file; both ends have the same."""
+    try:
+        found = _os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _in_main_thread():

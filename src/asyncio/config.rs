@@ -7,8 +7,7 @@ use crate::proactor::{Choice, Config, Proactor};
 
 /// A proactor on the driver of the environment.
 pub fn open_proactor(py: Python<'_>) -> PyResult<Proactor> {
-    let name = std::env::var("URINGHUB_DRIVER").unwrap_or_default();
-    let driver: Choice = name.parse().map_err(|error| PyValueError::new_err(format!("{error}")))?;
+    let driver = Choice::from_environment().map_err(|error| PyValueError::new_err(error.to_string()))?;
     let proactor = Proactor::new(Config { driver, ..Config::default() })
         .map_err(|error| PyOSError::new_err((error.errno.raw_os_error(), error.to_string())))?;
     if let Some(reason) = proactor.fallback_reason() {

@@ -183,8 +183,8 @@ impl Core {
 
     /// The driver under this hub, "io_uring" or "epoll".
     #[getter]
-    fn driver(&self) -> PyResult<&'static str> {
-        Ok(super::config::driver_name(self.local()?.borrow().state.engine.proactor.driver()))
+    fn driver(&self) -> PyResult<String> {
+        Ok(self.local()?.borrow().state.engine.proactor.driver().to_string())
     }
 
     /// Why io_uring is not the driver, or None.

@@ -26,8 +26,9 @@ impl Function for Run {
 
     fn call<'py>(
         hub: &Bound<'py, PyAny>,
-        _arguments: Arguments<'_, 'py>,
+        arguments: Arguments<'_, 'py>,
     ) -> Result<Bound<'py, PyAny>, Raised> {
+        arguments.expect_none()?;
         let Ok(core) = hub.cast::<Core>() else { return Err(no_hub(hub)) };
         while begin_turn(core)? {
             while let Some(green) = next(core)? {

@@ -173,6 +173,26 @@ impl BufferPool {
         self.free.push(buffer);
     }
 
+    /// Has `receive` write into a free buffer, of which it sees `len` bytes, and lends that buffer if bytes came.
+    /// The outer None: all buffers are lent.
+    pub(crate) fn fill(
+        &mut self,
+        len: u32,
+        receive: impl FnOnce(&mut [u8]) -> Result<u32, Errno>,
+    ) -> Option<Result<Option<Lease>, Errno>> {
+        let buffer = self.take()?;
+        let len = len.min(self.memory.buffer_len) as usize;
+        // SAFETY: in bounds of the mapping, which the kernel has filled with zeros; and nobody else has the buffer:
+        // it was free, and is neither lent nor handed to a ring before the slice ends.
+        let room = unsafe { std::slice::from_raw_parts_mut(self.address(buffer), len) };
+        let received = receive(room);
+        if let Ok(len @ 1..) = received {
+            return Some(Ok(Some(self.lend(buffer, len))));
+        }
+        self.put(buffer);
+        Some(received.map(|_| None))
+    }
+
     /// Lends `buffer` with `len` received bytes.
     pub(crate) fn lend(&self, buffer: u16, len: u32) -> Lease {
         let len = len.min(self.memory.buffer_len);

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// The environment variable that chooses the driver.
+const VARIABLE: &str = "URINGHUB_DRIVER";
+
 /// How to build a [`super::Proactor`].
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +35,26 @@ pub enum Choice {
     Uring,
     /// epoll; some seccomp profiles kill a process that merely tries io_uring.
     Epoll,
+}
+
+impl Choice {
+    /// What the environment variable `URINGHUB_DRIVER` says; `Auto` if it is not set.
+    ///
+    /// # Errors
+    /// It is none of the valid values.
+    pub fn from_environment() -> Result<Self, UnknownDriver> {
+        std::env::var_os(VARIABLE).unwrap_or_default().to_string_lossy().parse()
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Choice::Auto => "auto",
+            Choice::Uring => "uring",
+            Choice::Epoll => "epoll",
+        })
+    }
 }
 
 /// The driver that runs.

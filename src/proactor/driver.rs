@@ -281,10 +281,7 @@ impl Proactor {
     /// every operation in the table once more.
     #[cold]
     fn rebuild(&mut self) -> Result<(), SetupError> {
-        match std::mem::replace(&mut self.driver, Driver::Lost) {
-            Driver::Uring(ring) => ring.abandon(&mut self.core.pool),
-            Driver::Epoll(_) | Driver::Lost => {}
-        }
+        self.abandon();
         self.fork_generation = fork::generation();
         self.core.waker.renew()?;
         let (driver, fallback) = open(&self.config, &mut self.core)?;
@@ -299,14 +296,24 @@ impl Proactor {
         }
         Ok(())
     }
+
+    /// Lets go of a driver that is the parent's, or another thread's with nothing in it.
+    #[cold]
+    fn abandon(&mut self) {
+        match std::mem::replace(&mut self.driver, Driver::Lost) {
+            Driver::Uring(ring) => ring.abandon(&mut self.core.pool),
+            Driver::Epoll(poller) => poller.abandon(),
+            Driver::Lost => {}
+        }
+    }
 }
 
 impl Drop for Proactor {
     fn drop(&mut self) {
-        // A forked child owns nothing in the parent's ring: its memory is simply freed.
-        if let Driver::Uring(ring) = &mut self.driver
-            && self.fork_generation == fork::generation()
-        {
+        if self.fork_generation != fork::generation() {
+            // A forked child owns nothing in the parent's ring: its memory is simply freed.
+            self.abandon();
+        } else if let Driver::Uring(ring) = &mut self.driver {
             ring.drain(&mut self.core);
         }
     }

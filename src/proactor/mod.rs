@@ -23,7 +23,7 @@
 //! 9. Operations on one fd and direction complete in any order; a caller that needs FIFO keeps one in flight.
 //! 10. After `fork` the child calls nothing special: the first use in the child makes a fresh driver and
 //!     submits again every operation still in the table under its old [`OpId`]; the parent's ring is
-//!     neither used nor cancelled.
+//!     neither used nor cancelled. A child may have closed the numbers it inherited, and opened others under them.
 //! 11. A proactor may be made on one thread and used on another; from its first `wait` on it belongs to that
 //!     thread, and moves only while the kernel has no operation of it. Elsewhere `wait` says `EEXIST`.
 //! 12. Whoever closes a number, or learns that it was opened anew, calls [`Proactor::forget_fd`]. Polls notice
@@ -58,6 +58,7 @@ mod driver;
 mod epoll;
 mod error;
 mod op;
+mod own_file;
 mod probe;
 mod table;
 mod thread;

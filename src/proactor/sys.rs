@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 
 use super::address::SocketAddress;
 use super::error::Errno;
+use super::message::Message;
 
 fn check(result: isize) -> Result<u32, Errno> {
     if result < 0 { Err(last()) } else { Ok(u32::try_from(result).unwrap_or(u32::MAX)) }
@@ -27,9 +28,9 @@ pub(crate) fn borrow<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
 }
 
 /// `recv(2)` without blocking.
-pub(crate) fn recv(fd: RawFd, buffer: *mut u8, len: usize) -> Result<u32, Errno> {
-    // SAFETY: callers pass memory of `len` bytes that they own exclusively during this call.
-    check(unsafe { libc::recv(fd, buffer.cast(), len, libc::MSG_DONTWAIT) })
+pub(crate) fn recv(fd: RawFd, room: &mut [u8]) -> Result<u32, Errno> {
+    // SAFETY: a live slice, the caller's exclusively.
+    check(unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) })
 }
 
 /// `send(2)` without blocking or `SIGPIPE`.
@@ -40,16 +41,16 @@ pub(crate) fn send(fd: RawFd, bytes: &[u8], flags: i32) -> Result<u32, Errno> {
 }
 
 /// `recvmsg(2)` without blocking.
-pub(crate) fn recvmsg(fd: RawFd, header: *mut libc::msghdr, flags: i32) -> Result<u32, Errno> {
-    // SAFETY: `header` comes from `Message::header`: it points at live parts of the same boxed message.
-    check(unsafe { libc::recvmsg(fd, header, flags | libc::MSG_DONTWAIT) })
+pub(crate) fn recvmsg(fd: RawFd, message: &mut Box<Message>, flags: i32) -> Result<u32, Errno> {
+    // SAFETY: the header points at live parts of the same boxed message, which is the caller's exclusively.
+    check(unsafe { libc::recvmsg(fd, message.header(), flags | libc::MSG_DONTWAIT) })
 }
 
 /// `sendmsg(2)` without blocking or `SIGPIPE`.
-pub(crate) fn sendmsg(fd: RawFd, header: *mut libc::msghdr, flags: i32) -> Result<u32, Errno> {
+pub(crate) fn sendmsg(fd: RawFd, message: &mut Box<Message>, flags: i32) -> Result<u32, Errno> {
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: as for `recvmsg`.
-    check(unsafe { libc::sendmsg(fd, header, flags) })
+    check(unsafe { libc::sendmsg(fd, message.header(), flags) })
 }
 
 /// Runs `call` with the file in non-blocking mode, and restores the mode it had.
@@ -80,13 +81,17 @@ pub(crate) fn accept(fd: RawFd, peer: Option<&mut SocketAddress>) -> Result<Owne
     non_blocking(fd, || {
         // SAFETY: `address` and `len` are null or point into the caller's live, boxed address.
         let accepted = check(unsafe { libc::accept4(fd, address, len, flags) } as isize)?;
-        Ok(own(accepted as RawFd))
+        // SAFETY: accept has just made it, and nobody else knows the number.
+        Ok(unsafe { own(accepted as RawFd) })
     })
 }
 
 /// Takes ownership of a file the kernel has just made for us.
-pub(crate) fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: called only with a number just returned by accept, which nobody else knows.
+///
+/// # Safety
+/// `fd` is the result of an accept, and nobody else has taken it.
+pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller's promise.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -9,6 +9,7 @@ use super::address::SocketAddress;
 use super::error::Errno;
 use super::message::{Message, StableBytes};
 use super::op::{Interest, Op, OpId, Payload};
+use super::sys;
 
 /// An operation together with the heap memory that the kernel reads or writes for it.
 ///
@@ -87,6 +88,17 @@ impl Pending {
 }
 
 impl Pending {
+    /// The result of an operation that is cancelled while no kernel works on it.
+    pub(crate) fn given_up(&self) -> Result<u32, Errno> {
+        match *self {
+            // What is sent cannot be called back.
+            Pending::Send { sent, .. } if sent > 0 => Ok(sent),
+            // Nobody else would ever close it.
+            Pending::Close { fd } => sys::close(fd),
+            _ => Err(Errno::CANCELED),
+        }
+    }
+
     /// Ends the operation: what the kernel wrote for it, or what it was to send, goes to the caller.
     pub(crate) fn finish(self, result: &Result<u32, Errno>, payload: Payload) -> Payload {
         match (self, result) {

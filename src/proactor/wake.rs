@@ -1,13 +1,14 @@
 //! Waking a waiting proactor from any thread, through one eventfd.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::error::{Errno, SetupError};
-use super::fork;
+use super::own_file::{self, Kind};
+use super::{fork, sys};
 
 /// Wakes [`super::Proactor::wait`] from any thread. Wake-ups that meet an unseen one are one.
 ///
@@ -16,7 +17,8 @@ use super::fork;
 pub struct Waker(Arc<Shared>);
 
 struct Shared {
-    eventfd: OwnedFd,
+    /// Owned; changes only in a forked child that has closed it.
+    eventfd: AtomicI32,
     /// Set by the first `wake`, cleared by the driver when it has seen it. The `AcqRel` swap on this side
     /// and the one in `clear` order whatever the waker published before `wake` before the driver's return
     /// from `wait`.
@@ -31,7 +33,7 @@ impl Waker {
         // only grows needs 2^64 wake-ups to block a writer.
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| SetupError::new("eventfd", errno))?;
         Ok(Waker(Arc::new(Shared {
-            eventfd,
+            eventfd: AtomicI32::new(eventfd.into_raw_fd()),
             pending: AtomicBool::new(false),
             generation: AtomicU64::new(fork::watch()),
         })))
@@ -45,7 +47,7 @@ impl Waker {
         if self.0.generation.load(Ordering::Acquire) == fork::generation() {
             // The only errors are a full counter (never) and a signal, which cannot hit an eventfd write
             // that does not block.
-            let _ = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+            self.write();
         }
         // Otherwise we are in a child whose driver was not made again yet: it looks at `pending` then.
     }
@@ -60,30 +62,47 @@ impl Waker {
     }
 
     /// In a forked child: puts a fresh eventfd under the inherited number, so that wakers held elsewhere in
-    /// this process follow. Does nothing if that was done.
+    /// this process follow, or a new number where the inherited one is something else by now. Does nothing if
+    /// that was done.
     pub(crate) fn renew(&self) -> Result<(), SetupError> {
         if self.0.generation.load(Ordering::Acquire) == fork::generation() {
             return Ok(());
         }
         let fresh = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| SetupError::new("eventfd", errno))?;
-        replace(&fresh, &self.0.eventfd).map_err(|errno| SetupError::new("dup3", errno))?;
+        if own_file::is_ours(self.raw_fd(), Kind::Event) {
+            sys::dup_onto(fresh.as_raw_fd(), self.raw_fd())
+                .map_err(|errno| SetupError::new("dup3", errno))?;
+        } else {
+            self.0.eventfd.store(fresh.into_raw_fd(), Ordering::Relaxed);
+        }
         self.0.generation.store(fork::generation(), Ordering::Release);
         if self.is_pending() {
-            let _ = rustix::io::write(&self.0.eventfd, &1u64.to_ne_bytes());
+            self.write();
         }
         Ok(())
     }
 
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.0.eventfd.as_raw_fd()
+    fn write(&self) {
+        if let Ok(eventfd) = self.as_fd() {
+            let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+        }
     }
 
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.eventfd.as_fd()
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.0.eventfd.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn as_fd(&self) -> Result<BorrowedFd<'_>, Errno> {
+        sys::borrow(self.raw_fd())
     }
 }
 
-/// `dup3(2)` onto a number that stays owned by `target`.
-fn replace(fresh: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
-    super::sys::dup_onto(fresh.as_raw_fd(), target.as_raw_fd())
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let eventfd = *self.eventfd.get_mut();
+        let is_inherited = *self.generation.get_mut() != fork::generation();
+        if !is_inherited || own_file::is_ours(eventfd, Kind::Event) {
+            let _ = sys::close(eventfd);
+        }
+    }
 }

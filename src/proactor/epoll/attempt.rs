@@ -65,15 +65,11 @@ pub(super) fn attempt(pending: &mut Pending, pool: &mut BufferPool) -> Attempt {
         Pending::Send { fd, data, offset, sent, flags } => {
             send(*fd, data.bytes().get(*offset..).unwrap_or(&[]), sent, *flags)
         }
-        Pending::RecvMsg { fd, message, flags } => {
-            match retry(|| sys::recvmsg(*fd, message.header(), *flags)) {
-                Ok(len) => Attempt::Done(Ok(len), Payload::None, Left::Unknown),
-                Err(errno) => done(Err(errno)),
-            }
-        }
-        Pending::SendMsg { fd, message, flags } => {
-            done(retry(|| sys::sendmsg(*fd, message.header(), *flags)))
-        }
+        Pending::RecvMsg { fd, message, flags } => match retry(|| sys::recvmsg(*fd, message, *flags)) {
+            Ok(len) => Attempt::Done(Ok(len), Payload::None, Left::Unknown),
+            Err(errno) => done(Err(errno)),
+        },
+        Pending::SendMsg { fd, message, flags } => done(retry(|| sys::sendmsg(*fd, message, *flags))),
         Pending::Poll { .. } | Pending::Close { .. } | Pending::Timeout { .. } => Attempt::Blocked,
     }
 }
@@ -93,40 +89,35 @@ fn connect(fd: i32, addr: &mut super::super::address::SocketAddress, started: &m
 
 fn receive(fd: i32, max_len: u32, pool: &mut BufferPool) -> Attempt {
     let len = max_len.min(pool.buffer_len());
-    let Some(buffer) = pool.take() else { return receive_on_heap(fd, len) };
-    let result = retry(|| sys::recv(fd, pool.address(buffer), len as usize));
-    match result {
-        Ok(received) if received > 0 => {
-            Attempt::Done(Ok(received), Payload::Lease(pool.lend(buffer, received)), left(received, len))
-        }
-        result => {
-            pool.put(buffer);
-            done(result)
-        }
+    match pool.fill(len, |room| retry(|| sys::recv(fd, room))) {
+        None => receive_on_heap(fd, len),
+        Some(Ok(Some(lease))) => received(lease, len),
+        Some(nothing) => done(nothing.map(|_| 0)),
     }
 }
 
 fn receive_on_heap(fd: i32, len: u32) -> Attempt {
     let mut bytes = vec![0; len as usize].into_boxed_slice();
-    match retry(|| sys::recv(fd, bytes.as_mut_ptr(), bytes.len())) {
-        Ok(received) if received > 0 => {
-            Attempt::Done(Ok(received), Payload::Lease(Lease::heap(bytes, received)), left(received, len))
-        }
-        result => done(result),
+    match retry(|| sys::recv(fd, &mut bytes)) {
+        Ok(count @ 1..) => received(Lease::heap(bytes, count), len),
+        nothing => done(nothing),
     }
+}
+
+fn received(lease: Lease, len: u32) -> Attempt {
+    let count = lease.len() as u32;
+    Attempt::Done(Ok(count), Payload::Lease(lease), left(count, len))
 }
 
 fn receive_many(fd: i32, pool: &mut BufferPool) -> Attempt {
     let len = pool.buffer_len();
-    let Some(buffer) = pool.take() else { return Attempt::Starved };
-    match retry(|| sys::recv(fd, pool.address(buffer), len as usize)) {
-        Ok(received) if received > 0 => {
-            Attempt::More(received, Payload::Lease(pool.lend(buffer, received)), left(received, len))
+    match pool.fill(len, |room| retry(|| sys::recv(fd, room))) {
+        None => Attempt::Starved,
+        Some(Ok(Some(lease))) => {
+            let count = lease.len() as u32;
+            Attempt::More(count, Payload::Lease(lease), left(count, len))
         }
-        result => {
-            pool.put(buffer);
-            done(result)
-        }
+        Some(nothing) => done(nothing.map(|_| 0)),
     }
 }
 

@@ -13,7 +13,7 @@ mod attempt;
 mod registration;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -21,6 +21,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{OpId, Payload};
+use super::own_file::{self, Kind};
 use super::sys;
 use super::table::Pending;
 use super::wake::Waker;
@@ -56,7 +57,8 @@ impl Poller {
     pub(super) fn new(waker: &Waker) -> Result<Self, SetupError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|errno| SetupError::new("epoll_create1", errno))?;
-        epoll::add(&epoll, waker.as_fd(), EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)
+        let eventfd = waker.as_fd().map_err(|errno| SetupError::new("epoll_ctl", errno))?;
+        epoll::add(&epoll, eventfd, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)
             .map_err(|errno| SetupError::new("epoll_ctl", errno))?;
         Ok(Poller {
             epoll,
@@ -66,6 +68,13 @@ impl Poller {
             starved: Vec::new(),
             deadlines: BTreeSet::new(),
         })
+    }
+
+    /// In a forked child: lets go of the parent's set, of which the child has a number at most.
+    pub(super) fn abandon(self: Box<Self>) {
+        if !own_file::is_ours(self.epoll.as_raw_fd(), Kind::Epoll) {
+            let _ = self.epoll.into_raw_fd();
+        }
     }
 
     pub(super) fn submit(&mut self, core: &mut Core, id: OpId) {
@@ -118,10 +127,7 @@ impl Poller {
 
     pub(super) fn cancel(&mut self, core: &mut Core, id: OpId) {
         let Some(entry) = core.table.get(id) else { return };
-        let result = match entry.pending {
-            Pending::Send { sent, .. } if sent > 0 => Ok(sent),
-            _ => Err(Errno::CANCELED),
-        };
+        let result = entry.pending.given_up();
         if let Pending::Timeout { deadline, .. } = entry.pending {
             self.deadlines.remove(&(deadline, id));
         }

@@ -123,11 +123,15 @@ fn judge(entry: &mut Entry, cqe: &cqueue::Entry, lease: Option<Lease>) -> Verdic
             Err(errno) => Verdict::Done(Err(errno), Payload::None),
         },
         (Pending::Accept { peer, .. }, Ok(fd)) => {
-            let payload = Payload::Accepted { fd: sys::own(fd as i32), peer: Some(peer.clone()) };
+            // SAFETY: the kernel made it for this operation, and says so once.
+            let fd = unsafe { sys::own(fd as i32) };
+            let payload = Payload::Accepted { fd, peer: Some(peer.clone()) };
             Verdict::Done(Ok(0), payload)
         }
         (Pending::AcceptMany { .. }, Ok(fd)) => {
-            let payload = Payload::Accepted { fd: sys::own(fd as i32), peer: None };
+            // SAFETY: as above, for each completion of the operation.
+            let fd = unsafe { sys::own(fd as i32) };
+            let payload = Payload::Accepted { fd, peer: None };
             if more || !cancelled { Verdict::More(0, payload, !more) } else { Verdict::Done(Ok(0), payload) }
         }
         (Pending::RecvMany { .. }, Ok(len)) if len > 0 => {

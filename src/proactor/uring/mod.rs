@@ -7,6 +7,7 @@ mod submit;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, squeue};
@@ -16,6 +17,7 @@ use super::config::Config;
 use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{Completion, OpId, Payload};
+use super::own_file::{self, Kind};
 use super::thread::ThreadMark;
 pub(super) use setup::check_setup;
 use setup::{GETEVENTS, Gate};
@@ -121,7 +123,9 @@ impl Ring {
             if let Some(position) = waiting.iter().position(|&other| other == id) {
                 waiting.remove(position);
                 // The kernel does not know it (any more).
-                return core.complete(id, Err(Errno::CANCELED), Payload::None, false);
+                let Some(entry) = core.table.get(id) else { return };
+                let result = entry.pending.given_up();
+                return core.complete(id, result, Payload::None, false);
             }
         }
         while !self.push(&submit::cancel(id)) {
@@ -246,6 +250,10 @@ impl Ring {
     /// parent's memory, so everything of ours is free at once.
     pub(super) fn abandon(self: Box<Self>, pool: &mut BufferPool) {
         pool.reclaim(self.provided.held());
+        if !own_file::is_ours(self.ring.as_raw_fd(), Kind::Ring) {
+            // Its drop would close the number.
+            std::mem::forget(self.ring);
+        }
     }
 
     /// Cancels everything and waits for the last completion, so that the table's memory may be freed.

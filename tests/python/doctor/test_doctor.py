@@ -81,6 +81,18 @@ def test_unknown_driver_would_not_start_and_the_valid_values_are_named():
     assert "auto, uring, epoll" in done.stdout
 
 
+def test_driver_name_that_is_no_text_starts_nothing():
+    name = os.fsdecode(b"epol\xff")
+    program = "import uringhub; uringhub.new_event_loop()"
+    environment = isolated.environment(extra={"URINGHUB_DRIVER": name})
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: URINGHUB_DRIVER=") and "auto, uring, epoll" in last
+
+
 def test_hub_of_the_environment_is_named():
     ours = doctor("--json", EVENTLET_HUB="uring", URINGHUB_DRIVER="epoll")
     assert ours.returncode == AS_ASKED

@@ -91,6 +91,41 @@ def test_child_that_calls_use_hub_again_works():
     assert wait_for(pid) == 0
 
 
+def open_as_a_daemon_does():
+    """Closes every inherited number but the standard streams', and opens files: they get the same numbers."""
+    import os
+    import tempfile
+
+    os.closerange(3, 256)
+    return [tempfile.TemporaryFile() for _ in range(32)]
+
+
+def assert_kept(files):
+    """Each is still the file that was opened, and can be written to."""
+    import os
+
+    for number, file in enumerate(files):
+        assert os.fstat(file.fileno()).st_size == 0, "another's bytes"
+        file.write(b"%d" % number)
+        file.flush()
+        assert os.pread(file.fileno(), 10, 0) == b"%d" % number
+
+
+# The stock hub goes on with a number that is no epoll set any more.
+@in_own_process(hubs=isolated.OURS)
+def test_daemon_that_closed_all_numbers_has_a_working_hub_and_keeps_the_files_it_opened():
+    green_round_trip()
+
+    def daemon():
+        files = open_as_a_daemon_does()
+        green_round_trip()
+        assert_kept(files)
+
+    pid = in_child(daemon)
+    green_round_trip()
+    assert wait_for(pid) == 0
+
+
 @in_own_process(hubs=isolated.OURS)
 def test_child_that_ends_its_inherited_waits_leaves_the_parents_alone():
     """The stock hub's epoll set is shared: its child would take the parent's registrations away.
