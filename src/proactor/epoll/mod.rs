@@ -71,7 +71,7 @@ impl Poller {
     }
 
     /// In a forked child: lets go of the parent's set, of which the child has a number at most.
-    pub(super) fn abandon(self: Box<Self>) {
+    pub(super) fn abandon(self) {
         if !own_file::is_ours(self.epoll.as_raw_fd(), Kind::Epoll) {
             let _ = self.epoll.into_raw_fd();
         }
