@@ -116,8 +116,8 @@ impl<'a, 'py> Arguments<'a, 'py> {
         };
         // SAFETY: one value beyond the positional ones means a tuple of one name; both live until the call ends.
         unsafe {
-            let given = ffi::PyTuple_GET_ITEM(self.names, 0);
-            if given != name.as_ptr() && ffi::PyUnicode_Compare(given, name.as_ptr()) != 0 {
+            let given = Borrowed::from_ptr(self.py, ffi::PyTuple_GET_ITEM(self.names, 0));
+            if !given.is(name) && !is_text(&given, name) {
                 return Err(());
             }
             Ok(Some(Borrowed::from_ptr(self.py, value)))
@@ -317,6 +317,12 @@ impl Drop for Handling<'_> {
         // SAFETY: attached; this owns the three references and gives them up here.
         unsafe { ffi::PyErr_SetExcInfo(kind, value, traceback) };
     }
+}
+
+/// Whether a name is that text: C code names its arguments by strings that are not interned.
+fn is_text(given: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> bool {
+    let given = given.cast::<PyString>().ok().and_then(|given| given.to_str().ok());
+    given.is_some() && given == name.to_str().ok()
 }
 
 /// `getattr` without the class's `__getattr__`: for attributes that the instance or the class has.

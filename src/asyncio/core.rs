@@ -1,5 +1,6 @@
 //! The native base of `uringhub.loop.Loop`: scheduling, readers and writers, and the loop's flags.
 
+use std::cell::RefMut;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,6 +48,15 @@ impl LoopCore {
             ));
         };
         if place.is_open() { Ok(place) } else { Err(closed()) }
+    }
+
+    /// The engine, to be changed; fails as `engine` does. No Python code may run and no reference be dropped meanwhile.
+    #[inline]
+    pub fn engine_mut(&self) -> PyResult<RefMut<'_, Engine>> {
+        match self.engine.get().and_then(|place| place.try_borrow_mut()) {
+            Some(engine) => Ok(engine),
+            None => Ok(self.engine()?.borrow_mut()),
+        }
     }
 
     /// Runs `change` if the loop is open and this thread may touch it.

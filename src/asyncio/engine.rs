@@ -120,6 +120,9 @@ impl Engine {
 
     /// Takes what the kernel has completed and makes ready whom it is for.
     pub fn reap(&mut self) {
+        if !self.proactor.has_queued() {
+            return;
+        }
         let mut completions = std::mem::take(&mut self.completions);
         self.proactor.reap(&mut completions);
         for completion in completions.drain(..) {

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use super::core::LoopCore;
-use super::engine::{Runnable, Sink};
+use super::engine::{Engine, Runnable, Sink};
 use super::handle::{Handles, handles};
 use super::{sock, stream, watch};
 use crate::turn::now_ns;
@@ -20,21 +20,23 @@ pub fn turn(core: &Bound<'_, LoopCore>) -> PyResult<bool> {
     core.get().empty_inbox();
     let handles = handles(py)?;
     let monitored = handles.is_monitored(py)?;
-    {
-        let mut engine = core.get().engine()?.borrow_mut();
-        let timed = engine.turn.timed_len();
-        if timed > 0 {
-            engine.turn.expire(now_ns());
-        }
-        engine.turn.begin();
-    }
-    loop {
-        let next = core.get().engine()?.borrow_mut().turn.next();
-        let Some(runnable) = next else { break };
+    let mut next = begin(&mut *core.get().engine_mut()?);
+    while let Some(runnable) = next {
         step(core, handles, runnable, monitored)?;
+        next = core.get().engine_mut()?.turn.next();
     }
     core.get().bury();
     Ok(core.get().stopping())
+}
+
+/// Makes ready what is due, and takes the first of the batch.
+#[inline]
+fn begin(engine: &mut Engine) -> Option<Runnable> {
+    if engine.turn.timed_len() > 0 {
+        engine.turn.expire(now_ns());
+    }
+    engine.turn.begin();
+    engine.turn.next()
 }
 
 /// Runs one entry of the ready queue.
@@ -74,7 +76,7 @@ pub fn step(
 /// Waits for completions, with the GIL released if that can block, and makes ready whom they are for.
 fn take(core: &Bound<'_, LoopCore>) -> PyResult<()> {
     let py = core.py();
-    let mut engine = core.get().engine()?.borrow_mut();
+    let mut engine = core.get().engine_mut()?;
     let timeout = if core.get().stopping() || engine.turn.has_ready() {
         Some(Duration::ZERO)
     } else {

@@ -46,11 +46,13 @@ impl LoopCore {
     /// Queues a handle.
     #[inline]
     pub fn push(&self, handle: Py<PyAny>) -> PyResult<()> {
-        match self.engine.get() {
-            Some(_) => self.engine()?.borrow_mut().turn.push(Runnable::Handle(handle)),
-            // A call from a foreign thread, outside of debug mode: do what call_soon_threadsafe does.
-            None => self.post(handle),
+        if let Some(mut engine) = self.engine.get().and_then(|place| place.try_borrow_mut()) {
+            engine.turn.push(Runnable::Handle(handle));
+            return Ok(());
         }
+        self.check_closed()?;
+        // A call from a foreign thread, outside of debug mode: do what call_soon_threadsafe does.
+        self.post(handle);
         Ok(())
     }
 

@@ -102,6 +102,20 @@ pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> 
     size_of::<ffi::PyObject>() + (slots.len() + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
 }
 
+/// Whether somebody refers weakly to the instance, or to one of its class that this cannot tell of.
+///
+/// # Safety
+/// `object` is an instance, and the thread is attached.
+#[inline]
+pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: the instance owns the list of its weak references, which is at its class's offset from it, before it
+    // since 3.12; only its address is looked at.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        offset != 0 && !(*object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>()).is_null()
+    }
+}
+
 /// An instance with all slots empty; `__init__` does not run.
 #[inline]
 pub fn allocate<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {

@@ -19,7 +19,8 @@ const KEPT: usize = 256;
 /// A class whose instances are used again.
 struct Kept {
     class: *mut ffi::PyTypeObject,
-    slots: Vec<Slot>,
+    /// Never freed, like the class.
+    slots: &'static [Slot],
     /// Instances without content: off the collector's list, their type given up, memory of `class`.
     free: Vec<*mut ffi::PyObject>,
 }
@@ -44,7 +45,7 @@ pub fn keep(class: &Bound<'_, PyType>, slots: Vec<Slot>) -> PyResult<()> {
         }
         (*class).tp_flags &= !ffi::Py_TPFLAGS_BASETYPE;
         (*class).tp_dealloc = Some(dealloc);
-        (*ALL.0.get()).push(Kept { class, slots, free: Vec::new() });
+        (*ALL.0.get()).push(Kept { class, slots: slots.leak(), free: Vec::new() });
     }
     Ok(())
 }
@@ -76,21 +77,15 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
-        if (*class).tp_weaklistoffset != 0 {
+        if slots::has_weak_references(object) {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        let index = (*ALL.0.get()).iter().position(|kept| kept.class == class);
-        let count = index.map_or(0, |index| (&(*ALL.0.get()))[index].slots.len());
-        for place in 0..count {
-            let slot = index.map(|index| (&(*ALL.0.get()))[index].slots[place]);
-            if let Some(slot) = slot {
-                slot.clear(object);
-            }
+        let slots = (*ALL.0.get()).iter().find(|kept| kept.class == class).map_or(&[][..], |kept| kept.slots);
+        for slot in slots {
+            slot.clear(object);
         }
-        match index {
-            Some(index) if (&(*ALL.0.get()))[index].free.len() < KEPT && (*class).tp_finalize.is_none() => {
-                (&mut (*ALL.0.get()))[index].free.push(object);
-            }
+        match (*ALL.0.get()).iter_mut().find(|kept| kept.class == class) {
+            Some(kept) if kept.free.len() < KEPT && (*class).tp_finalize.is_none() => kept.free.push(object),
             _ => ffi::PyObject_GC_Del(object.cast()),
         }
         ffi::Py_DECREF(class.cast());

@@ -184,6 +184,9 @@ impl State {
 
     /// Takes what the kernel has completed and makes the waits ready that it belongs to.
     pub fn reap(&mut self) {
+        if !self.engine.proactor.has_queued() {
+            return;
+        }
         let mut completions = std::mem::take(&mut self.completions);
         self.engine.proactor.reap(&mut completions);
         for completion in completions.drain(..) {
