@@ -137,8 +137,9 @@ def main() -> int:
         print("skipped: this Python comes without test.test_asyncio")
         return 0
     known = tomllib.loads((HERE / "asyncio_known.toml").read_text())
-    # A background job inherits an ignored SIGINT, and some tests send it to their children.
+    # A background job inherits an ignored SIGINT, under nohup SIGHUP too, and some tests send them to their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The longest first.
     pairs = [
         (name, loop)
