@@ -102,7 +102,7 @@ pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> 
     size_of::<ffi::PyObject>() + (slots.len() + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
 }
 
-/// Whether somebody refers weakly to the instance, or to one of its class that this cannot tell of.
+/// Whether somebody refers weakly to the instance.
 ///
 /// # Safety
 /// `object` is an instance, and the thread is attached.
