@@ -32,7 +32,8 @@ impl Slot {
     /// The value, if the slot is filled.
     ///
     /// # Safety
-    /// `object` is an instance of the class the slot was found on.
+    /// `object` is an instance of the class the slot was found on; it owns what the slot refers to, and `object` keeps
+    /// it alive until the return.
     #[inline]
     pub unsafe fn get<'py>(self, object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
         // SAFETY: the instance, which `object` keeps alive, owns the slot's reference; the result takes one of its
@@ -43,7 +44,8 @@ impl Slot {
     /// Whether the slot holds this very object.
     ///
     /// # Safety
-    /// `object` is an instance of the class the slot was found on.
+    /// `object` is an instance of the class the slot was found on; it owns what the slot refers to, and `object` keeps
+    /// it alive until the return.
     #[inline]
     pub unsafe fn is(self, object: &Bound<'_, PyAny>, value: *mut ffi::PyObject) -> bool {
         // SAFETY: the instance, which `object` keeps alive, owns the slot's reference; only its address is compared.
@@ -53,7 +55,8 @@ impl Slot {
     /// Fills the slot and returns what it held.
     ///
     /// # Safety
-    /// `object` is an instance of the class the slot was found on.
+    /// `object` is an instance of the class the slot was found on; it owns what the slot refers to, and `object` keeps
+    /// it alive until the return.
     #[inline]
     pub unsafe fn set<'py>(
         self,
@@ -83,7 +86,7 @@ impl Slot {
     /// Where the slot is in an instance, which owns the reference there.
     ///
     /// # Safety
-    /// As for `get`; the address is good for as long as the instance lives.
+    /// `object` is an instance of the class the slot was found on. It owns the memory at the address until it is freed.
     #[inline]
     unsafe fn address(self, object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
         // SAFETY: the offset lies within the memory of the instance by the caller's promise.
@@ -105,7 +108,7 @@ pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> 
 /// Whether somebody refers weakly to the instance.
 ///
 /// # Safety
-/// `object` is an instance, and the thread is attached.
+/// `object` is an instance that is not freed before the return, and the thread is attached.
 #[inline]
 pub unsafe fn has_weak_references(object: *mut ffi::PyObject) -> bool {
     // SAFETY: the instance owns the list of its weak references, which is at its class's offset from it, before it

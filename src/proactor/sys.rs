@@ -89,9 +89,9 @@ pub(crate) fn accept(fd: RawFd, peer: Option<&mut SocketAddress>) -> Result<Owne
 /// Takes ownership of a file the kernel has just made for us.
 ///
 /// # Safety
-/// `fd` is the result of an accept, and nobody else has taken it.
+/// `fd` is the result of an accept, which one completion or return tells, and nobody else has taken it.
 pub(crate) unsafe fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: the caller's promise.
+    // SAFETY: the number is the caller's alone; from here the result owns the file until it is dropped.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -88,8 +88,8 @@ impl Pending {
 }
 
 impl Pending {
-    /// The result of an operation that is cancelled while no kernel works on it.
-    pub(crate) fn given_up(&self) -> Result<u32, Errno> {
+    /// Ends an operation that is cancelled while no kernel works on it; what it came to.
+    pub(crate) fn give_up(&self) -> Result<u32, Errno> {
         match *self {
             // What is sent cannot be called back.
             Pending::Send { sent, .. } if sent > 0 => Ok(sent),

@@ -127,7 +127,7 @@ impl Poller {
 
     pub(super) fn cancel(&mut self, core: &mut Core, id: OpId) {
         let Some(entry) = core.table.get(id) else { return };
-        let result = entry.pending.given_up();
+        let result = entry.pending.give_up();
         if let Pending::Timeout { deadline, .. } = entry.pending {
             self.deadlines.remove(&(deadline, id));
         }

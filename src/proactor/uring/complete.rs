@@ -123,13 +123,13 @@ fn judge(entry: &mut Entry, cqe: &cqueue::Entry, lease: Option<Lease>) -> Verdic
             Err(errno) => Verdict::Done(Err(errno), Payload::None),
         },
         (Pending::Accept { peer, .. }, Ok(fd)) => {
-            // SAFETY: the kernel made it for this operation, and says so once.
+            // SAFETY: the kernel made the file for this operation, and this, its one completion, gives it to us.
             let fd = unsafe { sys::own(fd as i32) };
             let payload = Payload::Accepted { fd, peer: Some(peer.clone()) };
             Verdict::Done(Ok(0), payload)
         }
         (Pending::AcceptMany { .. }, Ok(fd)) => {
-            // SAFETY: as above, for each completion of the operation.
+            // SAFETY: each completion of the operation gives us a file of its own.
             let fd = unsafe { sys::own(fd as i32) };
             let payload = Payload::Accepted { fd, peer: None };
             if more || !cancelled { Verdict::More(0, payload, !more) } else { Verdict::Done(Ok(0), payload) }

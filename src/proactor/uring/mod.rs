@@ -124,7 +124,7 @@ impl Ring {
                 waiting.remove(position);
                 // The kernel does not know it (any more).
                 let Some(entry) = core.table.get(id) else { return };
-                let result = entry.pending.given_up();
+                let result = entry.pending.give_up();
                 return core.complete(id, result, Payload::None, false);
             }
         }
