@@ -141,10 +141,10 @@ fn decode_all(
     let mut found = 0;
     if let Some(module) = module {
         let records = if implementations.is_empty() {
-            let all = finder.find(&python, &module, maps);
+            let all = finder.find(&python, &module, maps, &[]);
             finder.read(&python, &all)
         } else {
-            finder.find(&python, &module, maps);
+            finder.find(&python, &module, maps, &[]);
             finder.read(&python, implementations)
         };
         found = records.len();
@@ -178,7 +178,7 @@ fn record() -> Sound {
     let python = Python::new(&recorder, &target.interpreter);
     let mut finder = GreenletFinder::default();
     let implementations =
-        target.greenlet.map(|module| finder.find(&python, &module, &maps)).unwrap_or_default();
+        target.greenlet.map(|module| finder.find(&python, &module, &maps, &[])).unwrap_or_default();
     let counts = decode_all(&recorder, (&target.interpreter, target.greenlet, &maps, &[]));
     assert!(counts[0] >= 1 && counts[1] > 40 && counts[2] >= 60, "{counts:?}");
     assert!(target.greenlet.is_none() || counts[3] >= 15, "{counts:?}");

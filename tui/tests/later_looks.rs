@@ -73,7 +73,7 @@ impl Drop for Program {
 
 /// The lines of a green thread's stack, innermost first.
 fn lines(snapshot: &Snapshot, name: &str) -> Vec<u32> {
-    let green = snapshot.green_threads.iter().find(|green| green.name == name).expect(name);
+    let green = snapshot.green_threads.iter().find(|green| &*green.name == name).expect(name);
     green.stack.iter().map(|frame| frame.line).collect()
 }
 

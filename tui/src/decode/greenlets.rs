@@ -74,8 +74,15 @@ impl GreenletFinder {
         self.layout.as_ref()
     }
 
-    /// Implementation objects that are live now, by address.
-    pub fn find(&mut self, python: &Python<'_>, module: &GreenletModule, maps: &[Mapping]) -> Vec<u64> {
+    /// Implementation objects that are live now, by address. Of those that an earlier search found (`known`, in its
+    /// order) it is only seen that they are still there: [`Self::read`] checks the rest.
+    pub fn find(
+        &mut self,
+        python: &Python<'_>,
+        module: &GreenletModule,
+        maps: &[Mapping],
+        known: &[u64],
+    ) -> Vec<u64> {
         let (user, main) = (module.user_vtable.unwrap_or(0), module.main_vtable.unwrap_or(0));
         if user == 0 || main == 0 {
             return Vec::new();
@@ -99,9 +106,16 @@ impl GreenletFinder {
                 calibrate(python.memory, address, object)
             });
         }
-        let found = self.confirm(python, &candidates);
-        self.learn(python, &found, user);
-        found.into_iter().map(|(implementation, _)| implementation).collect()
+        let is_learned = self.knows_pools() && self.layout.is_some_and(|layout| layout.main != 0);
+        let is_known = |address: &u64| is_learned && known.binary_search(address).is_ok();
+        let unknown: Vec<u64> = candidates.iter().copied().filter(|address| !is_known(address)).collect();
+        let confirmed = self.confirm(python, &unknown);
+        self.learn(python, &confirmed, user);
+        let mut confirmed = confirmed.into_iter().map(|(implementation, _)| implementation).peekable();
+        candidates
+            .into_iter()
+            .filter(|address| is_known(address) || confirmed.next_if_eq(address).is_some())
+            .collect()
     }
 
     /// Keeps the candidates whose Python object points back at them.

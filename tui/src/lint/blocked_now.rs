@@ -1,8 +1,8 @@
 //! A hub thread that was found in the same application code look after look.
 
-use super::finding::{Context, Finding, Lint, Severity, at, own_frame, roughly};
+use super::finding::{Context, Finding, Lint, Severity, at, roughly};
 use crate::observe::is_hub_file;
-use crate::state::Trust;
+use crate::state::{Trust, own_frame};
 
 /// Looks are half a second apart; so many alike mean that nothing else runs.
 const LOOKS: u32 = 3;

@@ -1,7 +1,7 @@
 //! Many who queue for one lock.
 
-use super::finding::{Context, Finding, Lint, Severity, Waiter, at, own_frame};
-use crate::state::{NodeId, Trust, WaitKind};
+use super::finding::{Context, Finding, Lint, Severity, Waiter, at};
+use crate::state::{NodeId, Trust, WaitKind, own_frame};
 use std::collections::BTreeMap;
 
 const CONVOY: usize = 5;

@@ -36,10 +36,10 @@ impl Lint for Deadlock {
 
 impl Deadlock {
     fn finding(&self, context: &Context<'_>, circle: Vec<NodeId>) -> Finding {
-        let greens = context.snapshot.green_threads.iter().map(|green| (green.id, &green.name));
-        let tasks = context.snapshot.tasks.iter().map(|task| (task.id, &task.name));
-        let names: HashMap<NodeId, &String> = greens.chain(tasks).collect();
-        let name = |id: &NodeId| names.get(id).map_or_else(|| id.to_string(), |name| (*name).clone());
+        let greens = context.snapshot.green_threads.iter().map(|green| (green.id, &*green.name));
+        let tasks = context.snapshot.tasks.iter().map(|task| (task.id, &*task.name));
+        let names: HashMap<NodeId, &str> = greens.chain(tasks).collect();
+        let name = |id: &NodeId| names.get(id).map_or_else(|| id.to_string(), |name| (*name).to_owned());
         let round: Vec<String> = circle.iter().chain(circle.first()).map(name).collect();
         let inferred = |edge: &Edge| {
             edge.trust == Trust::Inferred && circle.contains(&edge.from) && circle.contains(&edge.to)

@@ -1,6 +1,6 @@
 //! What a lint sees and what it says.
 
-use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Task, Trust, Wait};
+use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Task, Trust, Wait, own_frame};
 use crate::watch::WatchCounters;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
     pub fn waiters(&self) -> impl Iterator<Item = Waiter<'a>> {
         let of_green = |green: &'a GreenThread| {
             let wait = green.wait.as_ref().filter(|_| green.role == "green thread")?;
-            let (id, name, stack) = (green.id, green.name.as_str(), green.stack.as_slice());
+            let (id, name, stack) = (green.id, &*green.name, &*green.stack);
             Some(Waiter { id, name, wait, unchanged_ms: green.unchanged_ms.value, stack })
         };
         let of_task = |task: &'a Task| {
@@ -110,24 +110,23 @@ impl<'a> Context<'a> {
         &self,
         passes: impl Fn(&Waiter<'a>) -> bool,
     ) -> Vec<(Option<&'a Arc<Frame>>, Vec<Waiter<'a>>)> {
-        let mut groups: HashMap<Option<&Arc<Frame>>, Vec<Waiter<'a>>> = HashMap::new();
+        // Thousands wait in one and the same frame: its address tells that sooner than its names.
+        let mut by_address: HashMap<Option<*const Frame>, usize> = HashMap::new();
+        let mut by_frame: HashMap<Option<&Arc<Frame>>, usize> = HashMap::new();
+        let mut groups: Vec<(Option<&Arc<Frame>>, Vec<Waiter<'a>>)> = Vec::new();
         for waiter in self.waiters().filter(passes) {
-            groups.entry(own_frame(waiter.stack)).or_default().push(waiter);
+            let frame = own_frame(waiter.stack);
+            let group = *by_address.entry(frame.map(Arc::as_ptr)).or_insert_with(|| {
+                *by_frame.entry(frame).or_insert_with(|| {
+                    groups.push((frame, Vec::new()));
+                    groups.len() - 1
+                })
+            });
+            groups[group].1.push(waiter);
         }
-        let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.0.cmp(&b.0)));
         groups
     }
-}
-
-/// The innermost frame outside libraries, or the innermost of all.
-pub fn own_frame(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
-    const LIBRARIES: [&str; 6] =
-        ["/site-packages/", "/dist-packages/", "/lib/python3.", "/eventlet/", "/gevent/", "/uringhub/"];
-    let is_own = |frame: &&Arc<Frame>| {
-        !frame.file.starts_with('<') && !LIBRARIES.iter().any(|part| frame.file.contains(part))
-    };
-    stack.iter().find(is_own).or(stack.first())
 }
 
 /// `file:line in function`, or a word for an unknown place.

@@ -34,11 +34,12 @@ pub fn read_green(
     let mut records = finder.read(python, implementations);
     counters.green_threads_lost += implementations.len() - records.len();
     let mut tops = interpreter_frames(python, &records);
-    let mut recalled = unchanged.recall(python, &records, &tops);
+    let recalled = unchanged.recall(python, &records, &tops);
     let mut walks = vec![Walk::default(); records.len()];
     let unknown: Vec<usize> = (0..records.len()).filter(|&index| recalled[index].is_none()).collect();
     walk_again(python, &unknown, &tops, &mut walks);
-    let mut stale: Vec<usize> = (0..records.len()).collect();
+    // A recalled stack is byte for byte the one that was decoded: what was walked now may have changed on the way.
+    let mut stale = unknown;
     for _ in 0..RETRIES {
         stale = changed(python, finder, &mut records, &stale);
         if stale.is_empty() {
@@ -47,7 +48,6 @@ pub fn read_green(
         let again: Vec<GreenletRecord> = stale.iter().map(|&index| records[index]).collect();
         for (&index, top) in stale.iter().zip(interpreter_frames(python, &again)) {
             tops[index] = top;
-            recalled[index] = None;
         }
         walk_again(python, &stale, &tops, &mut walks);
     }
@@ -56,14 +56,10 @@ pub fn read_green(
         walks[index] = Walk { is_cut: true, ..Walk::default() };
     }
     let mut fresh = Vec::new();
-    let mut kept = Vec::new();
     let mut greens = Vec::with_capacity(records.len());
     for (((record, walk), known), top) in records.into_iter().zip(walks).zip(recalled).zip(tops) {
         let decoded = match known {
-            Some(decoded) => {
-                kept.push(record.object);
-                decoded
-            }
+            Some(decoded) => decoded,
             None => {
                 let decoded = Arc::new(decode(python, stacks, &record, &walk));
                 fresh.push((record.object, walk, top, decoded.clone()));
@@ -75,7 +71,7 @@ pub fn read_green(
         counters.stacks_cut += usize::from(decoded.is_cut);
         greens.push(Green { record, decoded });
     }
-    unchanged.keep(python, fresh, &kept);
+    unchanged.keep(python, fresh);
     greens
 }
 
@@ -88,7 +84,7 @@ fn decode(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord, wal
     }
     let own = decoded.stack.iter().rev().find(|located| !is_machinery(&located.frame));
     let outermost = own.or(decoded.stack.last());
-    decoded.name = outermost.map(|located| located.code.function.to_string());
+    decoded.name = outermost.map(|located| located.code.function.clone());
     decoded
 }
 
@@ -155,14 +151,14 @@ pub fn present_green(
     seen: &mut Seen,
     tid_of: &HashMap<u64, i32>,
 ) -> Vec<GreenThread> {
-    let mut classes: HashMap<u64, String> = HashMap::new();
+    let mut classes: HashMap<u64, Arc<str>> = HashMap::new();
     greens
         .iter()
         .map(|green| {
             let (record, decoded) = (&green.record, &green.decoded);
             let class = classes
                 .entry(record.class)
-                .or_insert_with(|| python.type_name(record.class).unwrap_or_default())
+                .or_insert_with(|| python.type_name(record.class).unwrap_or_default().into())
                 .clone();
             let role = match (&decoded.hub, record.is_main) {
                 (Some(_), _) => "hub",
@@ -196,7 +192,7 @@ pub fn present_green(
 }
 
 /// The function that a green thread will run once it starts.
-fn name_of(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord) -> Option<String> {
+fn name_of(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord) -> Option<Arc<str>> {
     let code = python.callable_code(record.run)?;
-    stacks.start_of(python, code).map(|frame| frame.function.to_string())
+    stacks.start_of(python, code).map(|frame| frame.function.clone())
 }

@@ -60,6 +60,8 @@ impl LookError {
 pub struct Seen {
     nodes: HashMap<NodeId, (Instant, Instant, u64, u64)>,
     round: u64,
+    /// When the round started.
+    now: Option<Instant>,
 }
 
 impl Seen {
@@ -67,12 +69,13 @@ impl Seen {
         let round = self.round;
         self.nodes.retain(|_, (_, _, _, last)| *last == round);
         self.round += 1;
+        self.now = Some(Instant::now());
     }
 
     /// Notes a node's stack, and a word that differs once it has run, even if it came back to the same place; returns its
     /// age and for how long neither has changed, in milliseconds.
     pub fn note(&mut self, id: NodeId, stack: &[Arc<Frame>], run: u64) -> (u64, u64) {
-        let now = Instant::now();
+        let now = self.now.unwrap_or_else(Instant::now);
         let print = stack.iter().fold(run ^ stack.len() as u64, |print, frame| {
             print.rotate_left(7) ^ (Arc::as_ptr(frame) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
@@ -102,8 +105,17 @@ pub struct Observer {
     interpreter_file: String,
 }
 
-/// Share of a processor that searching may take: a search is followed by a pause of its cost times this.
-const SEARCH_REST: u32 = 40;
+/// What a search came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// The greenlets of the search before: they come and go too slowly for a second search to tell how many it missed.
+    Same,
+    /// Not all of them, or new ones.
+    Others,
+}
+
+/// Searching takes at most one part in so many of a processor: a search is followed by a pause of its cost times this.
+const SEARCH_REST: u32 = 200;
 /// Socket tables are read again at most this often.
 const PEERS_REST: Duration = Duration::from_millis(900);
 
@@ -180,7 +192,8 @@ impl Observer {
         let mut counters = Counters::default();
         let maps = self.target.process.maps().unwrap_or_default();
         self.target.refresh_modules(&maps);
-        let is_searched = self.search(&maps, &mut counters);
+        let search = self.search(&maps, &mut counters);
+        let is_searched = search.is_some();
 
         let python = Python::new(&self.target.memory, &self.target.interpreter);
         self.unchanged.start_round(self.stacks.verify(&python));
@@ -192,14 +205,14 @@ impl Observer {
             &self.known,
             &mut counters,
         );
-        if is_searched && !is_stopped {
+        if is_stopped || search == Some(Found::Same) {
+            self.unseen = 0.0;
+        } else if is_searched {
             let again = Instant::now();
             self.unseen = unseen_share(&python, &self.target, &mut self.finder, &self.known);
             if let Some((_, cost)) = &mut self.last_search {
                 *cost += again.elapsed();
             }
-        } else if is_stopped {
-            self.unseen = 0.0;
         }
         let task_records = read_tasks(&python, &mut counters);
         let records = python.threads();
@@ -241,22 +254,23 @@ impl Observer {
         })
     }
 
-    /// Looks for greenlets that are not known yet, as often as its cost allows.
-    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> bool {
-        let Some(module) = self.target.greenlet else { return false };
+    /// Looks for greenlets that are not known yet, as often as its cost allows; `None` if it is too early.
+    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> Option<Found> {
+        let module = self.target.greenlet?;
         let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= cost * SEARCH_REST);
         if !is_due {
-            return false;
+            return None;
         }
         let started = Instant::now();
         let python = Python::new(&self.target.memory, &self.target.interpreter);
         counters.is_full_search = !self.finder.knows_pools();
-        let found = self.finder.find(&python, &module, maps);
+        let found = self.finder.find(&python, &module, maps, &self.known);
+        let outcome = if found == self.known { Found::Same } else { Found::Others };
         if !found.is_empty() || self.finder.layout().is_some() {
             self.known = found;
         }
         self.last_search = Some((started, started.elapsed()));
-        true
+        Some(outcome)
     }
 
     fn present_process(&self, kernel_threads: usize) -> Process {
@@ -312,8 +326,8 @@ fn unseen_share(python: &Python<'_>, target: &Target, finder: &mut GreenletFinde
     let Some(module) = target.greenlet.filter(|_| finder.knows_pools()) else { return 0.0 };
     // Arenas that were mapped meanwhile hold nothing but what the first search did not find.
     let maps = target.process.maps().unwrap_or_default();
+    let now = finder.find(python, &module, &maps, known);
     let known: HashSet<u64> = known.iter().copied().collect();
-    let now = finder.find(python, &module, &maps);
     let unseen = now.iter().filter(|implementation| !known.contains(implementation)).count();
     unseen as f64 / now.len().max(1) as f64
 }

@@ -176,7 +176,7 @@ pub fn fill_running(green_threads: &mut [GreenThread], threads: &[Thread]) {
         if let Some(green) = green_threads.iter_mut().find(|green| green.id == id) {
             // One that was read as suspended has been resumed since: its stack belongs to its wait, as it was read.
             if green.state == "running" || green.stack.is_empty() {
-                green.stack = thread.stack.clone();
+                green.stack = thread.stack.as_slice().into();
             }
             green.tid = Some(thread.tid);
             let is_loop = |frame: &Arc<Frame>| is_hub_file(&frame.file) && is_machinery(frame);

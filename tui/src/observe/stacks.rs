@@ -67,11 +67,8 @@ impl Stacks {
         {
             return Some(Located { raw, frame: frame.clone(), code });
         }
-        let frame = Arc::new(Frame {
-            function: code.function.clone(),
-            file: code.file.clone(),
-            line: code.line(raw.instruction),
-        });
+        let frame =
+            Arc::new(Frame::new(code.function.clone(), code.file.clone(), code.line(raw.instruction)));
         self.places.insert(key, (code.clone(), frame.clone()));
         Some(Located { raw, code, frame })
     }
@@ -86,11 +83,7 @@ impl Stacks {
     /// A code object's place at its first line.
     pub fn start_of(&mut self, python: &Python<'_>, code: u64) -> Option<Arc<Frame>> {
         let code = self.codes.get(python, code)?;
-        Some(Arc::new(Frame {
-            function: code.function.clone(),
-            file: code.file.clone(),
-            line: code.line(u64::MAX),
-        }))
+        Some(Arc::new(Frame::new(code.function.clone(), code.file.clone(), code.line(u64::MAX))))
     }
 }
 

@@ -7,6 +7,7 @@ use super::stacks::{Located, places};
 use crate::decode::{GreenletRecord, Python, Walk};
 use crate::remote::Request;
 use crate::state::{Frame, Hub, Labelled, Wait};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub struct Decoded {
     /// Innermost frame first.
     pub stack: Vec<Located>,
     /// The places of these frames.
-    pub places: Vec<Arc<Frame>>,
+    pub places: Arc<[Arc<Frame>]>,
     /// The stack is incomplete.
     pub is_cut: bool,
     /// Frames that did not decode.
@@ -26,13 +27,13 @@ pub struct Decoded {
     /// What it waits for.
     pub wait: Option<Wait>,
     /// The outermost function that is not the library's own.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
 }
 
 impl Decoded {
     /// A stack of which only the frames are known.
     pub fn new(stack: Vec<Located>, is_cut: bool, frames_lost: usize) -> Self {
-        Self { places: places(&stack), stack, is_cut, frames_lost, ..Self::default() }
+        Self { places: places(&stack).into(), stack, is_cut, frames_lost, ..Self::default() }
     }
 }
 
@@ -42,6 +43,8 @@ struct Known {
     start: u64,
     bytes: Vec<u8>,
     decoded: Arc<Decoded>,
+    /// The last round that found it so.
+    round: Cell<u64>,
 }
 
 /// What was decoded at the last look, by green thread.
@@ -49,6 +52,9 @@ struct Known {
 pub struct Unchanged {
     known: HashMap<u64, Known>,
     epoch: u64,
+    round: u64,
+    /// Receives the bytes of a look; kept, since megabytes of fresh memory cost more than what is read into them.
+    fresh: Vec<u8>,
 }
 
 /// A longer stretch of frames is read frame by frame.
@@ -59,6 +65,7 @@ const TAIL_BYTES: u64 = 192;
 impl Unchanged {
     /// Forgets all if code objects were replaced since the last look.
     pub fn start_round(&mut self, epoch: u64) {
+        self.round += 1;
         if epoch != self.epoch {
             self.known.clear();
             self.epoch = epoch;
@@ -67,7 +74,7 @@ impl Unchanged {
 
     /// The stacks that are as they were, in the order of the records; `tops` are their innermost frames.
     pub fn recall(
-        &self,
+        &mut self,
         python: &Python<'_>,
         records: &[GreenletRecord],
         tops: &[u64],
@@ -79,43 +86,41 @@ impl Unchanged {
             .collect();
         let extents: Vec<(u64, usize)> =
             known.iter().flatten().map(|known| (known.start, known.bytes.len())).collect();
-        let mut fresh = read_extents(python, &extents).into_iter();
+        let mut fresh = read_extents(python, &extents, &mut self.fresh).into_iter();
         known
             .into_iter()
             .map(|known| {
                 let known = known?;
                 let is_same = fresh.next().flatten().is_some_and(|bytes| bytes == known.bytes);
-                is_same.then(|| known.decoded.clone())
+                is_same.then(|| {
+                    known.round.set(self.round);
+                    known.decoded.clone()
+                })
             })
             .collect()
     }
 
-    /// Keeps what was decoded in this look: all of it, since what is not here has ended.
-    pub fn keep(
-        &mut self,
-        python: &Python<'_>,
-        decoded: Vec<(u64, Walk, u64, Arc<Decoded>)>,
-        recalled: &[u64],
-    ) {
-        let mut kept: HashMap<u64, Known> =
-            recalled.iter().filter_map(|object| self.known.remove_entry(object)).collect();
-        let fresh: Vec<_> = decoded
+    /// Keeps what was recalled and decoded in this round: what is neither has ended.
+    pub fn keep(&mut self, python: &Python<'_>, decoded: Vec<(u64, Walk, u64, Arc<Decoded>)>) {
+        let round = self.round;
+        self.known.retain(|_, known| known.round.get() == round);
+        let decoded: Vec<_> = decoded
             .into_iter()
             .filter_map(|(object, walk, top, decoded)| {
                 Some((object, extent(python, &walk)?, walk, top, decoded))
             })
             .collect();
-        let extents: Vec<(u64, usize)> = fresh.iter().map(|&(_, extent, ..)| extent).collect();
+        let extents: Vec<(u64, usize)> = decoded.iter().map(|&(_, extent, ..)| extent).collect();
         for (bytes, (object, (start, _), walk, top, decoded)) in
-            read_extents(python, &extents).into_iter().zip(fresh)
+            read_extents(python, &extents, &mut self.fresh).into_iter().zip(decoded)
         {
             // It may have run since it was walked: the bytes kept must be those of the stack that was decoded.
             let Some(bytes) = bytes else { continue };
-            if python.walk_within(top, start, &bytes).is_some_and(|again| again.frames == walk.frames) {
-                kept.insert(object, Known { top, start, bytes, decoded });
+            if python.walk_within(top, start, bytes).is_some_and(|again| again.frames == walk.frames) {
+                let known = Known { top, start, bytes: bytes.to_vec(), decoded, round: Cell::new(round) };
+                self.known.insert(object, known);
             }
         }
-        self.known = kept;
     }
 }
 
@@ -130,11 +135,23 @@ fn extent(python: &Python<'_>, walk: &Walk) -> Option<(u64, usize)> {
     (end - start <= EXTENT_LIMIT).then_some((start, (end - start) as usize))
 }
 
-fn read_extents(python: &Python<'_>, extents: &[(u64, usize)]) -> Vec<Option<Vec<u8>>> {
-    let mut buffers: Vec<Vec<u8>> = extents.iter().map(|&(_, length)| vec![0; length]).collect();
-    let mut requests: Vec<Request<'_>> =
-        extents.iter().zip(&mut buffers).map(|(&(start, _), buffer)| Request::new(start, buffer)).collect();
+/// Reads each range into its part of `buffer`; `None` for a range that cannot be read.
+fn read_extents<'b>(
+    python: &Python<'_>,
+    extents: &[(u64, usize)],
+    buffer: &'b mut Vec<u8>,
+) -> Vec<Option<&'b [u8]>> {
+    let length: usize = extents.iter().map(|&(_, length)| length).sum();
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let mut rest = buffer.as_mut_slice();
+    let mut requests = Vec::with_capacity(extents.len());
+    for &(start, length) in extents {
+        let (own, behind) = rest.split_at_mut(length);
+        requests.push(Request::new(start, own));
+        rest = behind;
+    }
     python.memory.read_many(&mut requests);
-    let are_read: Vec<bool> = requests.iter().map(|request| request.is_read).collect();
-    buffers.into_iter().zip(are_read).map(|(buffer, is_read)| is_read.then_some(buffer)).collect()
+    requests.into_iter().map(|request| request.is_read.then_some(&*request.buffer)).collect()
 }

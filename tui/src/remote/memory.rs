@@ -100,6 +100,9 @@ pub struct ProcessMemory {
 
 /// `IOV_MAX` on Linux: one call takes at most this many ranges on either side.
 const RANGES_PER_CALL: usize = 1024;
+/// So many requests are described on the stack.
+const FEW: usize = 4;
+const NO_RANGE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
 impl ProcessMemory {
     /// Names the process to read; nothing is read yet.
@@ -141,18 +144,25 @@ impl ProcessMemory {
     }
 
     fn read_chunk(&self, requests: &mut [Request<'_>]) {
+        // The watcher's look at one thread needs no memory of the heap.
+        let mut few = [NO_RANGE; 2 * FEW];
+        let mut many = Vec::new();
+        let ranges = if requests.len() <= FEW {
+            &mut few[..]
+        } else {
+            many.resize(2 * requests.len(), NO_RANGE);
+            &mut many[..]
+        };
         let mut next = 0;
         while next < requests.len() {
             let rest = &mut requests[next..];
-            let local: Vec<_> = rest
-                .iter_mut()
-                .map(|r| libc::iovec { iov_base: r.buffer.as_mut_ptr().cast(), iov_len: r.buffer.len() })
-                .collect();
-            let remote: Vec<_> = rest
-                .iter()
-                .map(|r| libc::iovec { iov_base: r.address as *mut _, iov_len: r.buffer.len() })
-                .collect();
-            let mut received = self.call(&local, &remote).unwrap_or(0);
+            let (local, remote) = ranges[..2 * rest.len()].split_at_mut(rest.len());
+            for ((request, local), remote) in rest.iter_mut().zip(&mut *local).zip(&mut *remote) {
+                local.iov_base = request.buffer.as_mut_ptr().cast();
+                remote.iov_base = request.address as *mut _;
+                (local.iov_len, remote.iov_len) = (request.buffer.len(), request.buffer.len());
+            }
+            let mut received = self.call(local, remote).unwrap_or(0);
             // The kernel stops at the first range it cannot read: what precedes it is whole, it is not, and the
             // ranges behind it have not been tried.
             for request in rest.iter_mut() {

@@ -21,7 +21,9 @@ pub use interpreter::{Interpreter, TypeAddresses};
 pub use memory::{Memory, ProcessMemory, ReadCost, Request, int_at, word_at};
 pub use native::NativeCode;
 pub use pause::Pause;
-pub use procfs::{Activity, Mapping, Proc, Schedule, mapping_of, parse_activity, parse_maps, stolen_ms};
+pub use procfs::{
+    Activity, ActivityFile, Mapping, Proc, Schedule, mapping_of, parse_activity, parse_maps, stolen_ms,
+};
 pub use sockets::{Peers, describe_link, socket_inode};
 pub use syscalls::syscall_name;
 pub use target::{GreenletModule, Target};

@@ -1,7 +1,8 @@
 //! What `/proc` says about a process: mappings, identity, threads, the call each thread is in.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// One line of `/proc/PID/maps`.
@@ -95,6 +96,20 @@ pub enum Activity {
     },
     /// Asleep outside a system call, as in a page fault.
     Fault,
+}
+
+/// `/proc/PID/task/TID/syscall`, held open: opening it by its name costs more than reading it.
+#[derive(Debug)]
+pub struct ActivityFile(File);
+
+impl ActivityFile {
+    /// The call the thread is in now; an error once it has ended.
+    pub fn read(&self) -> io::Result<Activity> {
+        // Nine numbers of at most twenty characters, as the kernel writes them at every read from the start.
+        let mut line = [0; 256];
+        let length = self.0.read_at(&mut line, 0)?;
+        Ok(parse_activity(&String::from_utf8_lossy(&line[..length])))
+    }
 }
 
 /// `/proc/PID/task/TID/schedstat`.
@@ -194,7 +209,12 @@ impl Proc {
 
     /// The call a thread is in.
     pub fn activity(&self, tid: i32) -> io::Result<Activity> {
-        self.text(&format!("task/{tid}/syscall")).map(|text| parse_activity(&text))
+        self.activity_file(tid)?.read()
+    }
+
+    /// The file that says which call a thread is in, to be read again and again.
+    pub fn activity_file(&self, tid: i32) -> io::Result<ActivityFile> {
+        File::open(self.path(&format!("task/{tid}/syscall"))).map(ActivityFile)
     }
 
     /// Processor time and run-queue wait of a thread.

@@ -114,6 +114,24 @@ pub struct Frame {
     pub file: Arc<str>,
     /// Line; the function's first line if unknown.
     pub line: u32,
+    /// The code is a library's rather than the application's, by the name of its file.
+    #[serde(skip)]
+    pub is_library: bool,
+}
+
+impl Frame {
+    /// A place, judged once: the screens ask this of every stack at every look.
+    pub fn new(function: Arc<str>, file: Arc<str>, line: u32) -> Self {
+        const LIBRARIES: [&str; 6] =
+            ["/site-packages/", "/dist-packages/", "/lib/python3.", "/eventlet/", "/gevent/", "/uringhub/"];
+        let is_library = file.starts_with('<') || LIBRARIES.iter().any(|part| file.contains(part));
+        Self { function, file, line, is_library }
+    }
+}
+
+/// The application's innermost frame of a stack, or the innermost of all.
+pub fn own_frame(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
+    stack.iter().find(|frame| !frame.is_library).or(stack.first())
 }
 
 /// What kind of thing is waited for.
@@ -181,9 +199,9 @@ pub struct GreenThread {
     /// Identity.
     pub id: NodeId,
     /// Its class.
-    pub class: String,
+    pub class: Arc<str>,
     /// The function it runs, outside the library that started it.
-    pub name: String,
+    pub name: Arc<str>,
     /// `running`, `suspended`, `not started`, `dead`.
     pub state: &'static str,
     /// `main`, `hub` or `green thread`.
@@ -199,7 +217,7 @@ pub struct GreenThread {
     /// What it waits for.
     pub wait: Option<Wait>,
     /// Its stack, innermost first.
-    pub stack: Vec<Arc<Frame>>,
+    pub stack: Arc<[Arc<Frame>]>,
     /// The stack is incomplete.
     pub is_stack_cut: bool,
 }

@@ -142,7 +142,7 @@ fn of_green(model: &Model, green: &GreenThread) -> Detail {
     if let Some(wait) = &green.wait {
         detail.wait(wait);
     }
-    detail.stack = green.stack.clone();
+    detail.stack = green.stack.to_vec();
     detail.is_cut = green.is_stack_cut;
     detail
 }

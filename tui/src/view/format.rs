@@ -1,7 +1,6 @@
 //! Values as short text.
 
 use crate::state::{Frame, NodeId, Snapshot, Trust, Wait};
-use std::sync::Arc;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The mark of a label; the status line explains it on every screen.
@@ -61,19 +60,6 @@ pub fn place(frame: &Frame) -> String {
     format!("{}:{}", short_file(&frame.file), frame.line)
 }
 
-/// Whether a frame is of a library rather than of the application.
-pub fn is_library(frame: &Frame) -> bool {
-    const PARTS: [&str; 5] = ["/site-packages/", "/dist-packages/", "/eventlet/", "/gevent/", "/uringhub/"];
-    frame.file.starts_with('<')
-        || PARTS.iter().any(|part| frame.file.contains(part))
-        || frame.file.contains("/lib/python3.")
-}
-
-/// The frame to show for a stack: the application's innermost, or the innermost of all.
-pub fn own_frame(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
-    stack.iter().find(|frame| !is_library(frame)).or(stack.first())
-}
-
 /// A wait with its label: `=recv tcp 127.0.0.1:5432`.
 pub fn wait(wait: &Wait) -> String {
     let mut text = format!("{}{}", mark(wait.trust), wait.text);
@@ -93,7 +79,7 @@ pub fn node_name(snapshot: &Snapshot, id: NodeId) -> String {
         return task.name.clone();
     }
     let green = snapshot.green_threads.iter().find(|green| green.id == id);
-    green.map_or_else(|| id.to_string(), |green| green.name.clone())
+    green.map_or_else(|| id.to_string(), |green| green.name.to_string())
 }
 
 /// Cuts a text to a width in columns, with an ellipsis where something is missing.

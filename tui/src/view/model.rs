@@ -110,7 +110,7 @@ impl Model {
     /// Its name, or its address when nothing with that identity was read.
     pub fn node_name(&self, id: NodeId) -> String {
         match self.node(id) {
-            Some(Node::Green(green)) => green.name.clone(),
+            Some(Node::Green(green)) => green.name.to_string(),
             Some(Node::Task(task)) => task.name.clone(),
             None => id.to_string(),
         }

@@ -126,15 +126,14 @@ fn value_spans(text: String, label: &str, theme: Theme) -> Vec<Span<'static>> {
 }
 
 fn frame_line(frame: &Frame, width: usize, theme: Theme) -> Line<'static> {
-    let is_library = super::format::is_library(frame);
-    let tone = if is_library { Tone::Dim } else { Tone::Plain };
+    let tone = if frame.is_library { Tone::Dim } else { Tone::Plain };
     let full = format!("{}:{}", frame.file, frame.line);
     let room = width.saturating_sub(frame.function.len() + 3);
     let shown = if full.len() <= room { full } else { place(frame) };
     Line::from(vec![
         Span::styled(
             format!(" {} ", frame.function),
-            theme.style(if is_library { tone } else { Tone::Accent }),
+            theme.style(if frame.is_library { tone } else { Tone::Accent }),
         ),
         Span::styled(shown, theme.style(tone)),
     ])

@@ -171,7 +171,7 @@ mod tests {
     fn call(number: i64, first: u64) -> Evidence {
         Evidence {
             activity: Activity::Call { number, arguments: [first, 0, 0, 0, 0, 0], stack: 0 },
-            stack: vec![Arc::new(Frame { function: "work".into(), file: "/app/a.py".into(), line: 1 })],
+            stack: vec![Arc::new(Frame::new("work".into(), "/app/a.py".into(), 1))],
             descriptor: None,
             polled: 0,
             path: None,

@@ -57,9 +57,7 @@ mod tests {
             activity: Activity::Call { number, arguments: [5, 0, 0, 0, 0, 0], stack: 0 },
             stack: stack
                 .iter()
-                .map(|&(file, function)| {
-                    Arc::new(Frame { function: function.into(), file: file.into(), line: 1 })
-                })
+                .map(|&(file, function)| Arc::new(Frame::new(function.into(), file.into(), 1)))
                 .collect(),
             descriptor: None,
             polled: 0,

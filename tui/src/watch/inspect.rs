@@ -23,15 +23,14 @@ const DESCRIPTOR_CALLS: [i64; 37] = [
     277, 281, 285, 288, 295, 296, 299, 306, 307, 426, 441,
 ];
 
-/// Looks closer at one thread; `None` if it moved on meanwhile.
+/// Looks closer at one thread, which is in this call.
 pub fn inspect(
     observer: &mut Observer,
     native: &NativeCode,
     names: &mut Names,
-    tid: i32,
+    activity: Activity,
     sample: &Sample,
-) -> Option<Look> {
-    let activity = observer.target().process.activity(tid).ok()?;
+) -> Look {
     let (stack, frames, c_stack) = read_stack(observer, sample);
     let anchor = if sample.c_stack != 0 { sample.c_stack } else { c_stack.unwrap_or(0) };
     let mut evidence = Evidence {
@@ -71,7 +70,7 @@ pub fn inspect(
         }
         Activity::Fault => {}
     }
-    Some(Look { evidence, frames })
+    Look { evidence, frames }
 }
 
 fn fill_native(evidence: &mut Evidence, native: &NativeCode, memory: &dyn Memory, from: u64, to: u64) {

@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_call_site_is_the_innermost_line_outside_the_standard_library() {
-        let frame = |file: &str| Arc::new(Frame { function: "f".into(), file: file.into(), line: 1 });
+        let frame = |file: &str| Arc::new(Frame::new("f".into(), file.into(), 1));
         let stack = [
             frame("<frozen importlib._bootstrap>"),
             frame("/usr/lib/python3.11/subprocess.py"),

@@ -9,8 +9,9 @@ use super::stalls::OpenStall;
 use super::times::Dismissal;
 use crate::decode::{Python, RawFrame};
 use crate::observe::{LookError, Observer, Stacks, is_hub_file};
-use crate::remote::{Activity, AttachError, NativeCode};
+use crate::remote::{Activity, ActivityFile, AttachError, NativeCode, Proc};
 use crate::state::{Frame, Snapshot, Stall};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -135,12 +136,24 @@ struct Watched {
     state: u64,
     greenlet_state: u64,
     probe: Probe,
+    activity: Option<ActivityFile>,
     segment: Segment,
     idle_places: Vec<(u64, u64)>,
     verified_ns: u64,
     inspected_ns: u64,
     last: Sample,
     open: Option<OpenStall>,
+}
+
+impl Watched {
+    /// The call the thread is in.
+    fn activity(&mut self, process: &Proc) -> io::Result<Activity> {
+        let file = match self.activity.take() {
+            Some(file) => file,
+            None => process.activity_file(self.tid)?,
+        };
+        self.activity.insert(file).read()
+    }
 }
 
 struct Watch {
@@ -262,7 +275,7 @@ impl Watch {
             return true;
         }
         // The place was judged with its stack when it was found; here only waking up and waiting for the GIL are told.
-        let is_asleep = match self.observer.target().process.activity(watched.tid) {
+        let is_asleep = match watched.activity(&self.observer.target().process) {
             Ok(Activity::Call { number, .. }) => number != 202,
             _ => false,
         };
@@ -300,10 +313,8 @@ impl Watch {
         }
         self.counters.inspections += 1;
         self.observer.stacks.start_round();
-        let Some(mut look) = inspect(&mut self.observer, &self.native, &mut self.names, watched.tid, sample)
-        else {
-            return unchanged;
-        };
+        let Ok(activity) = watched.activity(&self.observer.target().process) else { return unchanged };
+        let mut look = inspect(&mut self.observer, &self.native, &mut self.names, activity, sample);
         // What was read belongs together only if the thread has not switched since.
         let target = self.observer.target();
         let again = watched.probe.look(&target.memory, &target.interpreter.layout);
@@ -410,6 +421,7 @@ impl Watch {
                 state: thread.state,
                 greenlet_state: thread.greenlet_state,
                 probe: Probe::new(thread.state),
+                activity: None,
                 segment: Segment::default(),
                 idle_places: Vec::new(),
                 verified_ns: 0,

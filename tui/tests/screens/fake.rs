@@ -13,7 +13,7 @@ pub const NOW_MS: u64 = 1_767_323_045_000;
 
 /// A frame.
 pub fn frame(function: &str, file: &str, line: u32) -> Arc<Frame> {
-    Arc::new(Frame { function: function.into(), file: file.into(), line })
+    Arc::new(Frame::new(function.into(), file.into(), line))
 }
 
 /// A wait of a kind.
@@ -47,7 +47,8 @@ pub fn green(id: u64, name: &str, line: u32, wait: Wait) -> GreenThread {
             frame("trampoline", "/venv/lib/python3.11/site-packages/eventlet/hubs/__init__.py", 157),
             frame(name, "/srv/shop/app.py", line),
             frame("GreenThread.main", "/venv/lib/python3.11/site-packages/eventlet/greenthread.py", 272),
-        ],
+        ]
+        .into(),
         is_stack_cut: false,
     }
 }

@@ -60,7 +60,9 @@ impl Case {
 
 fn in_file(id: u64, name: &str, file: &str, line: u32, seen: Wait) -> evtop::state::GreenThread {
     let mut green = green(id, name, line, seen);
-    green.stack[1] = frame(name, file, line);
+    let mut stack = green.stack.to_vec();
+    stack[1] = frame(name, file, line);
+    green.stack = stack.into();
     green
 }
 

@@ -1,7 +1,7 @@
 //! Descriptors: what each leads to and who waits for it.
 
-use crate::state::{Fd, Trust, WaitKind};
-use crate::view::format::{mark, own_frame};
+use crate::state::{Fd, Trust, WaitKind, own_frame};
+use crate::view::format::mark;
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;

@@ -1,7 +1,7 @@
 //! Who waits on whom: at the root what everybody below waits for in the end.
 
-use crate::state::{Edge, EdgeKind, NodeId, Trust, WaitKind};
-use crate::view::format::{mark, own_frame, span, wait};
+use crate::state::{Edge, EdgeKind, NodeId, Trust, WaitKind, own_frame};
+use crate::view::format::{mark, span, wait};
 use crate::view::model::{Model, Node};
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;

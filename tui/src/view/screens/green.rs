@@ -1,7 +1,7 @@
 //! Green threads.
 
-use crate::state::{GreenThread, Trust, WaitKind};
-use crate::view::format::{own_frame, place, span, wait};
+use crate::state::{GreenThread, Trust, WaitKind, own_frame};
+use crate::view::format::{place, span, wait};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;
@@ -57,10 +57,10 @@ fn row(green: &GreenThread) -> Row {
         Cell::text(state).tone(tone),
         time(green.age_ms.value),
         time(green.unchanged_ms.value),
-        Cell::text(green.name.clone()),
+        Cell::text(&*green.name),
         waits,
         Cell::text(frame.map(|frame| format!("{}{cut}", place(frame))).unwrap_or_default()),
-        Cell::text(green.class.clone()).tone(Tone::Dim),
+        Cell::text(&*green.class).tone(Tone::Dim),
         green.tid.map_or_else(Cell::default, |tid| Cell::number(tid.to_string(), f64::from(tid))),
     ];
     Row::new(RowKey::Node(green.id), cells).at(frame)

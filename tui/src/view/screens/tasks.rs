@@ -1,8 +1,8 @@
 //! Tasks, each below the task that awaits it.
 
 use super::green::wait_tone;
-use crate::state::{NodeId, Task, Trust};
-use crate::view::format::{own_frame, place, span, wait};
+use crate::state::{NodeId, Task, Trust, own_frame};
+use crate::view::format::{place, span, wait};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;

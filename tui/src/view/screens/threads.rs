@@ -1,7 +1,7 @@
 //! Python threads, below the overview.
 
-use crate::state::Trust;
-use crate::view::format::{mark, own_frame, place};
+use crate::state::{Trust, own_frame};
+use crate::view::format::{mark, place};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;

@@ -1,7 +1,7 @@
 //! Sleepers and timeouts, the one that is due first at the top.
 
-use crate::state::{Timer, Trust};
-use crate::view::format::{mark, own_frame, place, span};
+use crate::state::{Timer, Trust, own_frame};
+use crate::view::format::{mark, place, span};
 use crate::view::model::{Model, Node};
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 
