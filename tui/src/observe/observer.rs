@@ -105,6 +105,9 @@ pub struct Observer {
     interpreter_file: String,
 }
 
+/// Socket tables are read again at most this often.
+const PEERS_REST: Duration = Duration::from_millis(900);
+
 /// What a search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
@@ -114,10 +117,11 @@ enum Found {
     Others,
 }
 
-/// Searching takes at most one part in so many of a processor: a search is followed by a pause of its cost times this.
-const SEARCH_REST: u32 = 200;
-/// Socket tables are read again at most this often.
-const PEERS_REST: Duration = Duration::from_millis(900);
+/// A search that cost so much is followed by a rest: searching takes half a percent of a processor, or up to one where new
+/// green threads would otherwise stay unseen for longer than two seconds.
+fn search_rest(cost: Duration) -> Duration {
+    (cost * 200).min(Duration::from_secs(2)).max(cost * 100)
+}
 
 impl Observer {
     /// Attaches to a process, or says why that is not possible.
@@ -257,7 +261,7 @@ impl Observer {
     /// Looks for greenlets that are not known yet, as often as its cost allows; `None` if it is too early.
     fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> Option<Found> {
         let module = self.target.greenlet?;
-        let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= cost * SEARCH_REST);
+        let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= search_rest(cost));
         if !is_due {
             return None;
         }
