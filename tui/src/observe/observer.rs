@@ -95,7 +95,7 @@ pub struct Observer {
     pub(crate) stacks: Stacks,
     finder: GreenletFinder,
     known: Vec<u64>,
-    last_search: Option<(Instant, Duration)>,
+    last_search: Option<Search>,
     /// Share of the green threads that the last search did not find.
     unseen: f64,
     seen: Seen,
@@ -108,19 +108,28 @@ pub struct Observer {
 /// Socket tables are read again at most this often.
 const PEERS_REST: Duration = Duration::from_millis(900);
 
-/// What a search came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// The greenlets of the search before: they come and go too slowly for a second search to tell how many it missed.
-    Same,
-    /// Not all of them, or new ones.
-    Others,
+/// A search for greenlets.
+#[derive(Debug)]
+struct Search {
+    started: Instant,
+    cost: Duration,
+    /// It found those of the search before: they come and go too slowly for a second one to tell how many it missed.
+    is_same: bool,
+    /// A tenth of them or more are new.
+    is_churn: bool,
 }
 
-/// A search that cost so much is followed by a rest: searching takes half a percent of a processor, or up to one where new
-/// green threads would otherwise stay unseen for longer than two seconds.
-fn search_rest(cost: Duration) -> Duration {
-    (cost * 200).min(Duration::from_secs(2)).max(cost * 100)
+impl Search {
+    /// Searching takes half a percent of a processor; up to one where new green threads would otherwise stay unseen for
+    /// longer than two seconds, and two and a half where many come and go.
+    fn is_over(&self) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let rest = match self.is_churn {
+            true => self.cost * 40,
+            false => (self.cost * 200).min(PATIENCE).max(self.cost * 100),
+        };
+        self.started.elapsed() >= rest
+    }
 }
 
 impl Observer {
@@ -196,11 +205,11 @@ impl Observer {
         let mut counters = Counters::default();
         let maps = self.target.process.maps().unwrap_or_default();
         self.target.refresh_modules(&maps);
-        let search = self.search(&maps, &mut counters);
-        let is_searched = search.is_some();
+        let is_searched = self.search(&maps, &mut counters);
+        let is_same = self.last_search.as_ref().is_some_and(|search| search.is_same);
 
         let python = Python::new(&self.target.memory, &self.target.interpreter);
-        self.unchanged.start_round(self.stacks.verify(&python));
+        self.unchanged.start_round(self.stacks.verify(&python), &python.threads());
         let greens = read_green(
             &python,
             &self.finder,
@@ -209,13 +218,13 @@ impl Observer {
             &self.known,
             &mut counters,
         );
-        if is_stopped || search == Some(Found::Same) {
+        if is_stopped || is_searched && is_same {
             self.unseen = 0.0;
         } else if is_searched {
             let again = Instant::now();
             self.unseen = unseen_share(&python, &self.target, &mut self.finder, &self.known);
-            if let Some((_, cost)) = &mut self.last_search {
-                *cost += again.elapsed();
+            if let Some(search) = &mut self.last_search {
+                search.cost += again.elapsed();
             }
         }
         let task_records = read_tasks(&python, &mut counters);
@@ -258,23 +267,24 @@ impl Observer {
         })
     }
 
-    /// Looks for greenlets that are not known yet, as often as its cost allows; `None` if it is too early.
-    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> Option<Found> {
-        let module = self.target.greenlet?;
-        let is_due = self.last_search.is_none_or(|(at, cost)| at.elapsed() >= search_rest(cost));
-        if !is_due {
-            return None;
+    /// Looks for greenlets that are not known yet, as often as its cost allows.
+    fn search(&mut self, maps: &[Mapping], counters: &mut Counters) -> bool {
+        let Some(module) = self.target.greenlet else { return false };
+        if self.last_search.as_ref().is_some_and(|search| !search.is_over()) {
+            return false;
         }
         let started = Instant::now();
         let python = Python::new(&self.target.memory, &self.target.interpreter);
         counters.is_full_search = !self.finder.knows_pools();
         let found = self.finder.find(&python, &module, maps, &self.known);
-        let outcome = if found == self.known { Found::Same } else { Found::Others };
+        let new =
+            found.iter().filter(|implementation| self.known.binary_search(implementation).is_err()).count();
+        let (is_same, is_churn) = (found == self.known, new * 10 > found.len());
         if !found.is_empty() || self.finder.layout().is_some() {
             self.known = found;
         }
-        self.last_search = Some((started, started.elapsed()));
-        Some(outcome)
+        self.last_search = Some(Search { started, cost: started.elapsed(), is_same, is_churn });
+        true
     }
 
     fn present_process(&self, kernel_threads: usize) -> Process {

@@ -1,10 +1,11 @@
 //! Suspended green threads whose stacks have not changed since the last look.
 //!
 //! From 3.11 on a green thread's frames stand one behind another in a piece of memory of its own. So one range of bytes
-//! a green thread is read and compared; only where a byte differs the stack is walked and decoded again.
+//! a green thread is read and compared; only where a byte differs the stack is walked and decoded again. If no thread has
+//! switched since the last look, no suspended stack can differ, and none is read.
 
 use super::stacks::{Located, places};
-use crate::decode::{GreenletRecord, Python, Walk};
+use crate::decode::{GreenletRecord, Python, ThreadRecord, Walk};
 use crate::remote::Request;
 use crate::state::{Frame, Hub, Labelled, Wait};
 use std::cell::Cell;
@@ -53,6 +54,10 @@ pub struct Unchanged {
     known: HashMap<u64, Known>,
     epoch: u64,
     round: u64,
+    /// Thread states with their counts of switches, at the start of the round.
+    switches: Vec<(u64, u64)>,
+    /// They are those of the round before.
+    is_quiet: bool,
     /// Receives the bytes of a look; kept, since megabytes of fresh memory cost more than what is read into them.
     fresh: Vec<u8>,
 }
@@ -64,8 +69,11 @@ const TAIL_BYTES: u64 = 192;
 
 impl Unchanged {
     /// Forgets all if code objects were replaced since the last look.
-    pub fn start_round(&mut self, epoch: u64) {
+    pub fn start_round(&mut self, epoch: u64, threads: &[ThreadRecord]) {
         self.round += 1;
+        let switches: Vec<_> = threads.iter().map(|thread| (thread.state, thread.context_version)).collect();
+        self.is_quiet = switches == self.switches;
+        self.switches = switches;
         if epoch != self.epoch {
             self.known.clear();
             self.epoch = epoch;
@@ -84,6 +92,14 @@ impl Unchanged {
             .zip(tops)
             .map(|(record, &top)| self.known.get(&record.object).filter(|known| known.top == top))
             .collect();
+        let round = self.round;
+        let recall = |known: &Known| {
+            known.round.set(round);
+            known.decoded.clone()
+        };
+        if self.is_quiet {
+            return known.into_iter().map(|known| known.map(recall)).collect();
+        }
         let extents: Vec<(u64, usize)> =
             known.iter().flatten().map(|known| (known.start, known.bytes.len())).collect();
         let mut fresh = read_extents(python, &extents, &mut self.fresh).into_iter();
@@ -92,10 +108,7 @@ impl Unchanged {
             .map(|known| {
                 let known = known?;
                 let is_same = fresh.next().flatten().is_some_and(|bytes| bytes == known.bytes);
-                is_same.then(|| {
-                    known.round.set(self.round);
-                    known.decoded.clone()
-                })
+                is_same.then(|| recall(known))
             })
             .collect()
     }
