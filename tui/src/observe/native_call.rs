@@ -15,10 +15,12 @@ const CLASSES: [&str; 6] = ["GreenSocket", "GreenThread", "Event", "Semaphore", 
 /// hold an earlier one.
 pub fn native_wait(python: &Python<'_>, caller: &Located) -> Option<Wait> {
     let slots = python.value_stack(caller.raw.address, caller.code.locals.len(), SLOTS)?;
-    slots.windows(2).find_map(|pair| {
-        let (name, object) = method_call(python, pair[0], pair[1])?;
+    (1..slots.len()).find_map(|next| {
+        let (name, object) = method_call(python, slots[next - 1], slots[next])?;
         if name == "sleep" && python.type_name_of(object)? == "module" {
-            return Some(sleep(python.number(pair[1])));
+            // From 3.13 on an empty slot, for an instance, stands between a function and its arguments.
+            let argument = slots[next..].iter().take(2).find(|&&slot| slot != 0);
+            return Some(sleep(argument.and_then(|&argument| python.number(argument))));
         }
         let mut class = None;
         python.inherits(python.type_of(object)?, |base| {
