@@ -118,15 +118,16 @@ def test_attaching_to_a_large_process_takes_less_than_a_second(start, screens, p
     assert min(took) <= 1.0
 
 
-def test_five_thousand_green_threads_are_read_cheaply(start, python):
-    target = start(python, "many.py", 5000, 0)
+@pytest.mark.parametrize(("name", "extra"), [("asleep", ()), ("one of them ticking", ("ticking",))])
+def test_five_thousand_green_threads_are_read_cheaply(start, python, name, extra):
+    target = start(python, "many.py", 5000, 0, *extra)
     command = [str(ROOT / "target" / "release" / "examples" / "refresh"), str(target.read("ready")), "20"]
     lines = subprocess.check_output(command, text=True).splitlines()
     cost = {
         name: [float(line.split()[1]) for line in lines if line.startswith(name)] for name in ("find", "look")
     }
     record(
-        "5,000 green threads: processor time",
+        f"5,000 green threads, {name}: processor time",
         "<= 15 ms a refresh, <= 150 ms to find",
         f"{statistics.median(cost['look']):.1f} ms a refresh, {cost['find'][0]:.0f} ms to find",
         "make evtop-long ONLY=five_thousand",
@@ -142,6 +143,7 @@ def test_five_thousand_green_threads_are_read_cheaply(start, python):
         ("a busy server", ("echo.py", "eventlet-epolls", 64)),
         ("a busy server on uringhub", ("echo.py", "hub-uring", 64)),
         ("5,000 sleeping green threads", ("many.py", 5000, 0)),
+        ("5,000 green threads, one of them ticking", ("many.py", 5000, 0, "ticking")),
     ],
 )
 def test_screens_and_watcher_cost_little(start, screens, python, name, arguments):

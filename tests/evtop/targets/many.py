@@ -1,4 +1,5 @@
-"""`many.py COUNT MIB`: that many green threads, asleep four frames deep, beside as much other memory."""
+"""`many.py COUNT MIB [ticking]`: that many green threads, asleep four frames deep, beside as much other memory; with
+`ticking`, the main one wakes a hundred times a second, so that something has run between any two looks."""
 
 import json
 import os
@@ -24,4 +25,6 @@ for _ in range(COUNT):
 # All of them are before this one in the hub's queue.
 eventlet.sleep(0)
 print(json.dumps({"ready": os.getpid()}), flush=True)
+while "ticking" in sys.argv:
+    eventlet.sleep(0.01)
 eventlet.sleep(10000)
