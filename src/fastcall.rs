@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::exceptions::{PySystemError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi};
 
@@ -109,16 +110,26 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 
     /// The keyword argument `name` if it is the only one, None if there is none; `Err` if there are others.
+    ///
+    /// C code names its arguments by strings that are not interned, but each by the same ones again and again:
+    /// `seen` keeps the first.
     #[inline]
-    pub fn only(&self, name: &Bound<'py, PyString>) -> Result<Option<Borrowed<'a, 'py, PyAny>>, ()> {
+    pub fn only(
+        &self,
+        name: &Bound<'py, PyString>,
+        seen: &PyOnceLock<Py<PyAny>>,
+    ) -> Result<Option<Borrowed<'a, 'py, PyAny>>, ()> {
         let &[value] = &self.values[self.positional..] else {
             return if self.is_plain() { Ok(None) } else { Err(()) };
         };
         // SAFETY: one value beyond the positional ones means a tuple of one name; both live until the call ends.
         unsafe {
             let given = Borrowed::from_ptr(self.py, ffi::PyTuple_GET_ITEM(self.names, 0));
-            if !given.is(name) && !is_text(&given, name) {
-                return Err(());
+            if !given.is(name) && !seen.get(self.py).is_some_and(|seen| given.is(seen)) {
+                if !is_text(&given, name) {
+                    return Err(());
+                }
+                let _ = seen.set(self.py, given.to_owned().unbind());
             }
             Ok(Some(Borrowed::from_ptr(self.py, value)))
         }
@@ -211,6 +222,10 @@ pub trait Function {
     /// How it fails: `PyErr`, or `Raised` for one that waits, to keep its frame small.
     type Error: Failure;
 
+    /// Whether pyo3 need not be told that the thread is attached. For a function that no `Py` is dropped in: pyo3 keeps
+    /// those that are dropped unbeknown to it until somebody attaches.
+    const IS_LIGHT: bool = false;
+
     /// The call: the instance or module it is called on, and the arguments.
     fn call<'py>(
         this: &Bound<'py, PyAny>,
@@ -228,7 +243,7 @@ unsafe extern "C" fn enter<F: Function>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
+    let call = |py: Python<'_>| {
         // SAFETY: CPython's frame owns a reference to the instance or module until this returns, and the arguments
         // are as the flags say.
         let (this, arguments) =
@@ -241,25 +256,41 @@ unsafe extern "C" fn enter<F: Function>(
             }
             Err(_) => panicked(py),
         }
-    })
+    };
+    // SAFETY: CPython calls this with the GIL held, and it is held until the return.
+    if F::IS_LIGHT { call(unsafe { Python::assume_attached() }) } else { Python::attach(call) }
 }
 
 /// A panic must not cross into C, where it would abort the process.
 #[cold]
 #[inline(never)]
-fn panicked(py: Python<'_>) -> *mut ffi::PyObject {
+pub fn panicked(py: Python<'_>) -> *mut ffi::PyObject {
     PySystemError::new_err("uringhub panicked; see stderr, and please report it").restore(py);
     std::ptr::null_mut()
 }
 
 /// Allocated once for each function and never freed: what is made of it points at it for ever.
-fn definition<F: Function>() -> &'static mut ffi::PyMethodDef {
+pub fn definition<F: Function>() -> &'static mut ffi::PyMethodDef {
     Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: F::NAME.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: enter::<F> },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: if F::DOC.is_empty() { std::ptr::null() } else { F::DOC.as_ptr() },
     }))
+}
+
+/// Calls a function of which the first argument is the instance, as CPython calls a method descriptor.
+///
+/// # Safety
+/// To be called by CPython with the GIL held, by its vectorcall convention, with the instance first: CPython's frame
+/// owns the arguments until the return.
+pub unsafe fn enter_unbound<F: Function>(
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the caller's promise; the rest of the arguments are as a bound method gets them.
+    unsafe { enter::<F>(*values, values.add(1), ffi::PyVectorcall_NARGS(count) - 1, names) }
 }
 
 /// Makes a method of a class: unlike a builtin function it binds to the instance, at no cost.

@@ -250,39 +250,6 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             self._ensure_fd_no_transport(sock)
         return fd
 
-    async def sock_recv(self, sock, n):
-        """Receive at most ``n`` bytes; empty at the end of the stream."""
-        data = self._recv(sock, n)
-        if type(data) is bytes:
-            return data
-        try:
-            return await data
-        except BaseException:
-            self._forget(data)
-            raise
-
-    async def sock_recv_into(self, sock, buf):
-        """Receive into ``buf``; returns how many bytes it got."""
-        count = self._recv_into(sock, buf)
-        if type(count) is int:
-            return count
-        try:
-            return await count
-        except BaseException:
-            self._forget(count)
-            raise
-
-    async def sock_sendall(self, sock, data):
-        """Send all of ``data``."""
-        sent = self._sendall(sock, data)
-        if sent is None:
-            return None
-        try:
-            return await sent
-        except BaseException:
-            self._forget(sent)
-            raise
-
 
 def _trim(made):
     """The last frame of where a handle or task was made is ours."""

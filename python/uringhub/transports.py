@@ -5,9 +5,9 @@ Source: CPython, ``asyncio/selector_events.py``.
 
 import collections
 import socket
-from asyncio import protocols, selector_events, streams
+from asyncio import protocols, selector_events
 
-from uringhub import _native
+from uringhub import _native, readers
 
 _StockStream = selector_events._SelectorSocketTransport
 _StockDatagram = selector_events._SelectorDatagramTransport
@@ -59,6 +59,8 @@ class StreamTransport(_Sending, _StockStream):
         super().set_protocol(protocol)
         # The native side receives; the stock way of it would only take room.
         self._read_ready_cb = None
+        if not self._loop.get_debug():
+            readers.adopt(protocol)
         self._stream.set_entry(*self._entry())
 
     def _entry(self):
@@ -139,7 +141,6 @@ class StreamTransport(_Sending, _StockStream):
 
 
 _native.set_stream_class(StreamTransport)
-_native.set_reader_classes(streams.StreamReaderProtocol, streams.StreamReader)
 
 
 class DatagramTransport(_Sending, _StockDatagram):

@@ -8,7 +8,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes};
+use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PySlice};
 
 use crate::proactor::{Lease, SocketAddress};
 
@@ -192,4 +192,19 @@ pub fn with_target<T>(
     }
     // SAFETY: as above, and nobody else looks at the bytes until `fill` returns.
     Ok(fill(unsafe { std::slice::from_raw_parts_mut(target.buf_ptr().cast::<u8>(), target.len_bytes()) }))
+}
+
+/// At most `limit` bytes off the front of a bytearray; fails if somebody has exported its memory.
+pub fn take<'py>(buffer: &Bound<'py, PyByteArray>, limit: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let py = buffer.py();
+    let count = buffer.len().min(limit);
+    // SAFETY: attached, and no Python code runs while the bytes are copied into a new object.
+    let taken = PyBytes::new(py, unsafe { &buffer.as_bytes()[..count] });
+    if count == buffer.len() {
+        buffer.resize(0)?;
+    } else {
+        // What CPython does for `del buffer[:count]`: the rest stays where it is.
+        buffer.as_any().del_item(PySlice::new(py, 0, count as isize, 1))?;
+    }
+    Ok(taken)
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -20,18 +21,25 @@ thread_local! {
     static SWAP: Cell<Option<Swap>> = const { Cell::new(None) };
 }
 
+/// Whether any thread has a swap: cheaper to ask than the thread's own.
+static SWAPS: AtomicBool = AtomicBool::new(false);
+
 /// From now on `with` changes the context of this thread by `swap`, and does not enter it.
 ///
 /// Where callbacks may be suspended half-way and others run meanwhile, two that share a context must not
 /// exclude each other.
 pub fn set_swap(swap: Swap) {
     SWAP.set(Some(swap));
+    // Relaxed: a thread reads what it wrote itself, and another's swap does not concern it.
+    SWAPS.store(true, Ordering::Relaxed);
 }
 
 /// Calls `call` with `context` entered; fails without calling if somebody has entered it already.
 pub fn with<'py, T>(context: &Bound<'py, PyAny>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     let py = context.py();
-    if let Some(swap) = SWAP.get() {
+    if SWAPS.load(Ordering::Relaxed)
+        && let Some(swap) = SWAP.get()
+    {
         let before = swap(context)?;
         let result = call();
         swap(&before)?;

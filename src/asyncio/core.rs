@@ -5,8 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +15,7 @@ use super::cell::LoopCell;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::{self, handles};
 use super::home::{Home, Loan, Place};
-use super::sock::{self, Action};
+use super::kept::Kept;
 use super::watch::fileno;
 use super::{run, stream};
 use crate::proactor::{DriverKind, Waker};
@@ -36,6 +35,10 @@ pub struct LoopCore {
     pub(super) parked: AtomicBool,
     /// Made with the first large receive.
     scratch: Mutex<Vec<u8>>,
+    /// `{"loop": self}`, what every future is made with; nobody changes it.
+    named_loop: Kept<PyDict>,
+    /// `self.call_soon`.
+    call_soon: Kept<PyAny>,
 }
 
 impl LoopCore {
@@ -72,6 +75,26 @@ impl LoopCore {
             scratch.resize(super::stream::PIECE_MAX, 0);
         }
         fill(&mut scratch)
+    }
+
+    /// The keyword arguments of a future of this loop.
+    #[inline]
+    pub fn named_loop<'py>(&self, core: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        self.named_loop.get(core.py(), || {
+            let named = PyDict::new(core.py());
+            named.set_item(intern!(core.py(), "loop"), core)?;
+            Ok(named)
+        })
+    }
+
+    /// `self.call_soon`, which `make` makes the first time.
+    #[inline]
+    pub fn bound_call_soon<'py>(
+        &self,
+        py: Python<'py>,
+        make: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.call_soon.get(py, make)
     }
 
     /// Drops what the engine could not drop while it was borrowed.
@@ -158,6 +181,8 @@ impl LoopCore {
             stopping: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             scratch: Mutex::default(),
+            named_loop: Kept::default(),
+            call_soon: Kept::default(),
         })
     }
 
@@ -383,40 +408,6 @@ impl LoopCore {
             .unwrap_or_default()
     }
 
-    /// Receives at most `limit` bytes: the bytes, or a future of them.
-    fn _recv(slf: &Bound<'_, Self>, socket: &Bound<'_, PyAny>, limit: isize) -> PyResult<Py<PyAny>> {
-        let fd = sock::check(slf, socket)?;
-        let Ok(limit) = usize::try_from(limit) else {
-            return Err(PyValueError::new_err("negative buffersize in recv"));
-        };
-        sock::start(slf, fd, Side::Read, Action::Recv(limit))
-    }
-
-    /// Receives into a buffer: the count, or a future of it.
-    fn _recv_into(
-        slf: &Bound<'_, Self>,
-        socket: &Bound<'_, PyAny>,
-        buffer: &Bound<'_, PyAny>,
-    ) -> PyResult<Py<PyAny>> {
-        let fd = sock::check(slf, socket)?;
-        sock::start(slf, fd, Side::Read, Action::RecvInto(PyUntypedBuffer::get(buffer)?))
-    }
-
-    /// Sends all bytes: None, or a future.
-    fn _sendall(
-        slf: &Bound<'_, Self>,
-        socket: &Bound<'_, PyAny>,
-        data: &Bound<'_, PyAny>,
-    ) -> PyResult<Py<PyAny>> {
-        let fd = sock::check(slf, socket)?;
-        sock::start(slf, fd, Side::Write, Action::SendAll(PyUntypedBuffer::get(data)?, 0))
-    }
-
-    /// Forgets a socket operation whose caller was cancelled.
-    fn _forget(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) {
-        sock::forget(slf, future);
-    }
-
     /// Hands over what a receiver has got.
     fn _deliver(slf: &Bound<'_, Self>, receiver: u64) -> PyResult<()> {
         stream::deliver(slf, SinkId::from_token(receiver))
@@ -455,7 +446,7 @@ impl LoopCore {
             drop(sinks);
         }
         let inbox = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(inbox);
+        drop((inbox, self.named_loop.take(), self.call_soon.take()));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -464,6 +455,8 @@ impl LoopCore {
                 visit.call(handle)?;
             }
         }
+        self.named_loop.traverse(&visit)?;
+        self.call_soon.traverse(&visit)?;
         match &self.engine {
             // What a lent engine holds, its host shows.
             Home::Lent(host) => visit.call(host.object()),

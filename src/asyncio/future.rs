@@ -1,5 +1,6 @@
 //! `create_future` and `create_task`, the calls that a program of coroutines makes most.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -21,10 +22,9 @@ fn module<'py>(
 /// `asyncio.futures.Future(loop=self)`; the class is looked up each time, so that a replaced one is honoured.
 pub fn create_future<'py>(core: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
     let py = core.py();
-    let class = module(py, &FUTURES, "asyncio.futures")?.getattr(intern!(py, "Future"))?;
-    let kwargs = PyDict::new(py);
-    kwargs.set_item(intern!(py, "loop"), core)?;
-    class.call((), Some(&kwargs))
+    let class = module(py, &FUTURES, "asyncio.futures")?.dict().get_item(intern!(py, "Future"))?;
+    let Some(class) = class else { return Err(PyAttributeError::new_err("asyncio.futures.Future")) };
+    class.call((), Some(&core.get().named_loop(core)?))
 }
 
 /// `asyncio.tasks.Task(coro, loop=self, ...)`; with a task factory, in debug mode or with arguments of a newer

@@ -15,7 +15,7 @@ use slotmap::{Key, KeyData};
 use super::context;
 use super::core::LoopCore;
 use super::slots::{self, Slot};
-use super::spare;
+use super::spare::{self, Place};
 use crate::fastcall::{self, Arguments, Function};
 use crate::turn::TimerKey;
 
@@ -35,7 +35,6 @@ pub struct Handles {
     args: Slot,
     cancelled: Slot,
     the_loop: Slot,
-    source_traceback: Slot,
     repr: Slot,
     context: Slot,
     when: Slot,
@@ -74,25 +73,27 @@ pub fn set_handle_classes(
         args: Slot::find(&stock, "_args")?,
         cancelled: Slot::find(&stock, "_cancelled")?,
         the_loop: Slot::find(&stock, "_loop")?,
-        source_traceback: Slot::find(&stock, "_source_traceback")?,
         repr: Slot::find(&stock, "_repr")?,
         context: Slot::find(&stock, "_context")?,
         when: Slot::find(&stock_timer, "_when")?,
         scheduled: Slot::find(&stock_timer, "_scheduled")?,
         key: Slot::find(timer, "_key")?,
     };
-    let mut slots = vec![
-        handles.callback,
-        handles.args,
-        handles.cancelled,
-        handles.the_loop,
-        handles.source_traceback,
-        handles.repr,
-        handles.context,
-    ];
-    spare::keep(plain, slots.clone())?;
-    slots.extend([handles.when, handles.scheduled, handles.key]);
-    spare::keep(timer, slots)?;
+    let source_traceback = Slot::find(&stock, "_source_traceback")?;
+    let slots = || {
+        vec![
+            Place::empty(handles.callback),
+            Place::empty(handles.args),
+            Place::no(handles.cancelled),
+            Place::empty(handles.the_loop),
+            Place::none(source_traceback),
+            Place::none(handles.repr),
+            Place::empty(handles.context),
+        ]
+    };
+    spare::keep(plain, slots(), None)?;
+    let of_timers = [handles.when, handles.scheduled, handles.key].map(Place::empty);
+    spare::keep(timer, slots().into_iter().chain(of_timers).collect(), None)?;
     fastcall::bind::<Cancel>(plain)?;
     fastcall::bind::<CancelTimer>(timer)?;
     let _ = HANDLES.set(py, handles);
@@ -159,8 +160,8 @@ impl Handles {
         self.fill(&handle, the_loop, callback, args, context)?;
         // SAFETY: `handle` is an instance of the timer class.
         unsafe {
-            self.when.set(&handle, when);
-            self.scheduled.set(&handle, PyBool::new(py, true).to_owned().into_any());
+            self.when.fill(&handle, when);
+            self.scheduled.fill(&handle, PyBool::new(py, true).to_owned().into_any());
         }
         Ok(handle)
     }
@@ -179,15 +180,13 @@ impl Handles {
             Some(context) => context,
             None => context::copy_current(py)?,
         };
-        // SAFETY: `handle` is a new instance of a subclass of asyncio.Handle, all of its slots are empty.
+        // SAFETY: `handle` is a new instance of a subclass of asyncio.Handle: these slots are empty, and it is not
+        // cancelled.
         unsafe {
-            self.callback.set(handle, callback);
-            self.args.set(handle, args.into_any());
-            self.cancelled.set(handle, PyBool::new(py, false).to_owned().into_any());
-            self.the_loop.set(handle, the_loop.clone().into_any());
-            self.source_traceback.set(handle, py.None().into_bound(py));
-            self.repr.set(handle, py.None().into_bound(py));
-            self.context.set(handle, context);
+            self.callback.fill(handle, callback);
+            self.args.fill(handle, args.into_any());
+            self.the_loop.fill(handle, the_loop.clone().into_any());
+            self.context.fill(handle, context);
         }
         Ok(())
     }

@@ -2,13 +2,15 @@
 //!
 //! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
 //! objects of `call_soon` and `call_at`, `watch` readers and writers, `stream` and `transport` what a
-//! socket transport receives and sends, `reader` what it feeds to a stock StreamReader, `datagram` the same for datagrams, `sock` the `loop.sock_*` operations.
+//! socket transport receives and sends, `reader` what it feeds to a StreamReader and `read` how that is read, `datagram`
+//! the same for datagrams, `sock` the `loop.sock_*` operations, `operation` what they and `read` return.
 //! `slots`, `method`, `context`, `cell` and `bytes` are the unsafe boundary.
 //!
 //! The engine neither waits nor runs anything by itself: another face's turn can drive it.
 
 use pyo3::prelude::*;
 
+mod attributes;
 mod bytes;
 mod cell;
 mod config;
@@ -19,7 +21,10 @@ mod engine;
 mod future;
 mod handle;
 mod home;
+mod kept;
+mod operation;
 mod ownership;
+mod read;
 mod reader;
 mod run;
 mod schedule;
@@ -45,9 +50,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<transport::Stream>()?;
     module.add_class::<datagram::Datagrams>()?;
     soon::install(module.py())?;
+    sock::install(module.py())?;
     module.add_function(wrap_pyfunction!(handle::set_handle_classes, module)?)?;
+    module.add_function(wrap_pyfunction!(operation::set_operation_class, module)?)?;
     module.add_function(wrap_pyfunction!(transport::set_stream_class, module)?)?;
     module.add_function(wrap_pyfunction!(reader::set_reader_classes, module)?)?;
+    module.add_function(wrap_pyfunction!(reader::adopted, module)?)?;
     module.add_function(wrap_pyfunction!(datagram::set_datagram_class, module)?)?;
     Ok(())
 }

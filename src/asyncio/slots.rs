@@ -71,6 +71,16 @@ impl Slot {
         }
     }
 
+    /// Fills an empty slot.
+    ///
+    /// # Safety
+    /// `object` is a new instance of the class the slot was found on, and the slot is empty.
+    #[inline]
+    pub unsafe fn fill(self, object: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) {
+        // SAFETY: the instance, which `object` keeps alive, takes over the reference of `value`; it had none there.
+        unsafe { *self.address(object.as_ptr()) = value.into_ptr() };
+    }
+
     /// Empties the slot of an object that is being freed.
     ///
     /// # Safety
@@ -81,6 +91,47 @@ impl Slot {
         // SAFETY: the instance owns the slot's reference and gives it up here; the slot is empty before code can run
         // that looks at it.
         unsafe { ffi::Py_XDECREF(std::mem::replace(&mut *self.address(object), std::ptr::null_mut())) };
+    }
+
+    /// Gives the slot of an object that is being freed, or is new, its first value: null, None or False.
+    ///
+    /// # Safety
+    /// As for `clear`; `first` is null or an object that the interpreter keeps.
+    #[inline]
+    pub unsafe fn reset(self, object: *mut ffi::PyObject, first: *mut ffi::PyObject) {
+        // SAFETY: the instance owns the slot's reference and gives it up, after it got one of `first`; the slot is
+        // reset before code can run that looks at it.
+        unsafe {
+            let place = self.address(object);
+            if *place != first {
+                ffi::Py_XINCREF(first);
+                ffi::Py_XDECREF(std::mem::replace(&mut *place, first));
+            }
+        }
+    }
+
+    /// Whether the slot of an object is empty.
+    ///
+    /// # Safety
+    /// `object` is an instance of the class the slot was found on, its memory is not freed before the return, and
+    /// the thread is attached.
+    #[inline]
+    pub unsafe fn is_empty(self, object: *mut ffi::PyObject) -> bool {
+        // SAFETY: the instance owns the slot; only the address in it is looked at.
+        unsafe { (*self.address(object)).is_null() }
+    }
+
+    /// The value of an object that is being freed, if the slot is filled: a reference of its own.
+    ///
+    /// # Safety
+    /// `object` is an instance of the class the slot was found on, whose slots are not emptied before the return.
+    pub unsafe fn get_of_freed<'py>(
+        self,
+        py: Python<'py>,
+        object: *mut ffi::PyObject,
+    ) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the instance owns the slot's reference; the result takes one of its own.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, *self.address(object)) }
     }
 
     /// Where the slot is in an instance, which owns the reference there.
@@ -98,11 +149,11 @@ impl Slot {
 ///
 /// # Safety
 /// `class` is a ready type that somebody keeps alive until the return.
-pub unsafe fn instance_size(slots: &[Slot], class: *const ffi::PyTypeObject) -> usize {
+pub unsafe fn instance_size(slots: usize, class: *const ffi::PyTypeObject) -> usize {
     // SAFETY: the caller keeps the type alive, which owns the field. Since 3.12 weak references may be kept before
     // the object.
     let has_list = unsafe { (*class).tp_weaklistoffset } > 0;
-    size_of::<ffi::PyObject>() + (slots.len() + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
+    size_of::<ffi::PyObject>() + (slots + usize::from(has_list)) * size_of::<*mut ffi::PyObject>()
 }
 
 /// Whether somebody refers weakly to the instance.

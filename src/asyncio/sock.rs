@@ -1,21 +1,29 @@
 //! `loop.sock_recv`, `sock_recv_into` and `sock_sendall`: try, wait for readiness, try again.
 //!
+//! Each returns an `operation`, whose first step is `begin` and whose last is `after`.
+//!
 //! Nothing is taken from the socket before the caller is sure to get it: a cancelled receive has only
 //! cancelled a poll.
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyString, PyType};
 
-use super::bytes;
 use super::core::LoopCore;
 use super::engine::{Side, Sink, SinkId};
+use super::operation::{About, Begun};
+use super::{bytes, operation};
+use crate::fastcall::{self, Arguments, Function};
 use crate::proactor::OpId;
+
+/// Up to so many bytes are received into the loop's own buffer first.
+const COPIED_MAX: usize = 16 * 1024;
 
 /// What is tried when the descriptor is ready.
 pub enum Action {
@@ -44,13 +52,10 @@ pub struct Wait {
 fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResult<Option<Py<PyAny>>> {
     let py = core.py();
     let outcome = match action {
-        Action::Recv(limit) => {
-            let limit = *limit;
-            bytes::bytes_from(py, limit, |room| bytes::recv_now(fd, room))?.map(|data| {
-                note(core, fd, data.as_bytes().len() < limit);
-                data.into_any().unbind()
-            })
-        }
+        Action::Recv(limit) => receive(core, fd, *limit)?.map(|data| {
+            note(core, fd, data.as_bytes().len() < *limit);
+            data.into_any().unbind()
+        }),
         Action::RecvInto(target) => {
             let limit = target.len_bytes();
             match bytes::with_target(py, target, |room| bytes::recv_now(fd, room))? {
@@ -85,6 +90,23 @@ fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResu
     }
 }
 
+/// Receives at most `limit` bytes.
+fn receive<'py>(
+    core: &Bound<'py, LoopCore>,
+    fd: RawFd,
+    limit: usize,
+) -> PyResult<std::io::Result<Bound<'py, PyBytes>>> {
+    if limit > COPIED_MAX {
+        return bytes::bytes_from(core.py(), limit, |room| bytes::recv_now(fd, room));
+    }
+    // An object with room for all of it, most of which is given back, costs the allocator more than this copy.
+    let received = core.get().with_scratch(|room| {
+        let count = bytes::recv_now(fd, &mut room[..limit])?;
+        Ok(PyBytes::new(core.py(), &room[..count]))
+    });
+    Ok(received)
+}
+
 /// Remembers that a receive took all there was. A wrong memory (the number means another socket now) costs
 /// one turn, no byte.
 fn note(core: &Bound<'_, LoopCore>, fd: RawFd, drained: bool) {
@@ -96,7 +118,7 @@ static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// The descriptor of a socket that the operations may use, else what the stock loop raises.
 ///
 /// A plain socket that nobody else uses here needs no look at its class or at the transports.
-pub fn check(core: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+fn check(core: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = core.py();
     let plain = SOCKET.import(py, "socket", "socket")?;
     if !core.get().debug() && socket.get_type().is(plain) {
@@ -109,23 +131,59 @@ pub fn check(core: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResult<
     core.call_method1(intern!(py, "_check_socket"), (socket,))?.extract()
 }
 
-/// Tries an operation; a future if it has to wait.
-pub fn start(core: &Bound<'_, LoopCore>, fd: RawFd, side: Side, mut action: Action) -> PyResult<Py<PyAny>> {
-    let py = core.py();
+/// The first step of an operation: tries, and waits if it has to.
+pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
+    let py = about.name.py();
+    let core = &about.the_loop;
+    let fd = check(core, &about.subject)?;
+    let (side, mut action) = if about.name.is(intern!(py, "sock_recv")) {
+        let Ok(limit) = usize::try_from(about.argument.extract::<isize>()?) else {
+            return Err(PyValueError::new_err("negative buffersize in recv"));
+        };
+        (Side::Read, Action::Recv(limit))
+    } else if about.name.is(intern!(py, "sock_sendall")) {
+        let mut sent = 0;
+        if let Ok(data) = about.argument.cast_exact::<PyBytes>() {
+            sent = match bytes::send_now(fd, data.as_bytes()) {
+                Ok(sent) if sent == data.as_bytes().len() => {
+                    return Ok(Begun::Done(py.None().into_bound(py)));
+                }
+                Ok(sent) => sent,
+                Err(error) if bytes::not_now(&error) => 0,
+                Err(error) => return Err(bytes::failed(&error)),
+            };
+        }
+        (Side::Write, Action::SendAll(PyUntypedBuffer::get(&about.argument)?, sent))
+    } else {
+        (Side::Read, Action::RecvInto(PyUntypedBuffer::get(&about.argument)?))
+    };
     let drained = side == Side::Read
         && core.get().engine()?.borrow().known(fd).is_some_and(|descriptor| descriptor.drained);
     if !drained && let Some(value) = attempt(core, fd, &mut action)? {
-        return Ok(value);
+        return Ok(Begun::Done(value.into_bound(py)));
     }
-    let future = super::future::create_future(core)?.unbind();
-    let wait = Wait { future: future.clone_ref(py), op: None, fd, side, action: Some(action) };
-    let mut engine = core.get().engine()?.borrow_mut();
-    let id = engine.sinks.insert(Sink::Wait(Box::new(wait)));
-    let op = engine.poll(id, fd, side);
-    if let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) {
-        wait.op = Some(op);
+    let future = super::future::create_future(core)?;
+    let wait = Wait { future: future.clone().unbind(), op: None, fd, side, action: Some(action) };
+    let id = {
+        let mut engine = core.get().engine_mut()?;
+        let id = engine.sinks.insert(Sink::Wait(Box::new(wait)));
+        let op = engine.poll(id, fd, side);
+        if let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) {
+            wait.op = Some(op);
+        }
+        id
+    };
+    Ok(Begun::Waits(future, id.token().into_pyobject(py)?.into_any()))
+}
+
+/// The wait has ended. If by an exception that the caller threw, the operation is forgotten: it takes no byte.
+pub fn after<'py>(about: &About<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    if outcome.is_err() {
+        let id = SinkId::from_token(about.argument.extract()?);
+        about.the_loop.get().with_engine(|engine| engine.end(id));
+        about.the_loop.get().bury();
     }
-    Ok(future)
+    outcome
 }
 
 /// The descriptor of an operation is ready, or its future has been cancelled.
@@ -148,9 +206,8 @@ pub fn run(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         }
         return Ok(());
     }
-    core.get().with_engine(|engine| engine.end(id));
-    core.get().bury();
-    drop(action);
+    let sink = core.get().with_engine(|engine| engine.sinks.remove(id));
+    drop((sink, action));
     match outcome {
         Ok(Some(value)) if !done => future.call_method1(intern!(py, "set_result"), (value,)).map(drop),
         Ok(_) => Ok(()),
@@ -164,16 +221,64 @@ pub fn run(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
     }
 }
 
-/// The caller of an operation has gone: forgets it.
-pub fn forget(core: &Bound<'_, LoopCore>, future: &Bound<'_, PyAny>) {
-    core.get().with_engine(|engine| {
-        let found = engine.sinks.iter().find_map(|(id, sink)| match sink {
-            Sink::Wait(wait) if wait.future.is(future) => Some(id),
-            _ => None,
-        });
-        if let Some(id) = found {
-            engine.end(id);
-        }
-    });
-    core.get().bury();
+/// The methods of a loop that make one.
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<LoopCore>();
+    fastcall::bind::<SockRecv>(&class)?;
+    fastcall::bind::<SockRecvInto>(&class)?;
+    fastcall::bind::<SockSendAll>(&class)
+}
+
+/// An operation of the method `name` on the socket and the argument, which is called `argument`.
+fn made<'py>(
+    the_loop: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    argument: &str,
+    given: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (Some(socket), Some(value), None, true) =
+        (given.get(0), given.get(1), given.get(2), given.is_plain())
+    else {
+        given.check(&["sock", argument])?;
+        return operation::make(the_loop, name, given.require(0, "sock")?, given.require(1, argument)?);
+    };
+    operation::make(the_loop, name, socket.to_owned(), value.to_owned())
+}
+
+struct SockRecv;
+
+impl Function for SockRecv {
+    const NAME: &'static CStr = c"sock_recv";
+    const DOC: &'static CStr = c"sock_recv($self, sock, n)\n--\n\n\
+        Receive at most n bytes; empty at the end of the stream.";
+    type Error = PyErr;
+
+    fn call<'py>(the_loop: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        made(the_loop, intern!(the_loop.py(), "sock_recv"), "n", arguments)
+    }
+}
+
+struct SockRecvInto;
+
+impl Function for SockRecvInto {
+    const NAME: &'static CStr = c"sock_recv_into";
+    const DOC: &'static CStr = c"sock_recv_into($self, sock, buf)\n--\n\n\
+        Receive into buf; returns how many bytes it got.";
+    type Error = PyErr;
+
+    fn call<'py>(the_loop: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        made(the_loop, intern!(the_loop.py(), "sock_recv_into"), "buf", arguments)
+    }
+}
+
+struct SockSendAll;
+
+impl Function for SockSendAll {
+    const NAME: &'static CStr = c"sock_sendall";
+    const DOC: &'static CStr = c"sock_sendall($self, sock, data)\n--\n\nSend all of data.";
+    type Error = PyErr;
+
+    fn call<'py>(the_loop: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        made(the_loop, intern!(the_loop.py(), "sock_sendall"), "data", arguments)
+    }
 }

@@ -16,12 +16,39 @@ use super::slots::{self, Slot};
 /// So many instances are kept of each class.
 const KEPT: usize = 256;
 
+/// Looks at an instance that is about to be freed, its slots still filled; may run any code, but must not refer to it.
+pub type Last = fn(Python<'_>, *mut ffi::PyObject);
+
+/// A slot, and what it holds in a new instance: None, False, or nothing.
+pub struct Place(Slot, *mut ffi::PyObject);
+
+impl Place {
+    /// A slot that is empty in a new instance.
+    pub fn empty(slot: Slot) -> Self {
+        Self(slot, std::ptr::null_mut())
+    }
+
+    /// A slot with None in it.
+    pub fn none(slot: Slot) -> Self {
+        // SAFETY: the interpreter owns None, and frees it at its own end; only its address is kept.
+        Self(slot, unsafe { ffi::Py_None() })
+    }
+
+    /// A slot with False in it.
+    pub fn no(slot: Slot) -> Self {
+        // SAFETY: as for None.
+        Self(slot, unsafe { ffi::Py_False() })
+    }
+}
+
 /// A class whose instances are used again.
 struct Kept {
     class: *mut ffi::PyTypeObject,
     /// Never freed, like the class.
-    slots: &'static [Slot],
-    /// Instances without content: off the collector's list, their type given up, memory of `class`.
+    slots: &'static [Place],
+    last: Option<Last>,
+    /// Instances as new ones are: off the collector's list, their type given up, memory of `class`, which owns what is
+    /// in their slots.
     free: Vec<*mut ffi::PyObject>,
 }
 
@@ -33,27 +60,29 @@ unsafe impl Sync for All {}
 
 static ALL: All = All(UnsafeCell::new(Vec::new()));
 
-/// Makes `class` one whose instances are used again. `slots` are all that it has.
-pub fn keep(class: &Bound<'_, PyType>, slots: Vec<Slot>) -> PyResult<()> {
+/// Makes `class` one whose instances are used again. `slots` are all that it has, in the order in which they are
+/// emptied; `last` is called before.
+pub fn keep(class: &Bound<'_, PyType>, slots: Vec<Place>, last: Option<Last>) -> PyResult<()> {
     let class = class.as_ptr().cast::<ffi::PyTypeObject>();
     // SAFETY: attached, and a ready heap type that nobody has made an instance of. A subclass would free its
     // instances through this class's function, which knows this layout only: there can be none.
     unsafe {
-        if (*class).tp_basicsize as usize != slots::instance_size(&slots, class) || (*class).tp_itemsize != 0
+        if (*class).tp_basicsize as usize != slots::instance_size(slots.len(), class)
+            || (*class).tp_itemsize != 0
         {
             return Err(PyTypeError::new_err("a handle class has more than its slots"));
         }
         (*class).tp_flags &= !ffi::Py_TPFLAGS_BASETYPE;
         (*class).tp_dealloc = Some(dealloc);
-        (*ALL.0.get()).push(Kept { class, slots: slots.leak(), free: Vec::new() });
+        (*ALL.0.get()).push(Kept { class, slots: slots.leak(), last, free: Vec::new() });
     }
     Ok(())
 }
 
-/// An instance with all slots empty; `__init__` does not run.
+/// A new instance, its slots as `keep` was told; `__init__` does not run.
 #[inline]
 pub fn make<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached. What `free` holds is memory of this class with all slots empty, as `dealloc` left it.
+    // SAFETY: attached. What `free` holds is memory of this class with its slots as `dealloc` left them.
     unsafe {
         let wanted = class.as_ptr().cast::<ffi::PyTypeObject>();
         let kept = (*ALL.0.get()).iter_mut().find(|kept| kept.class == wanted);
@@ -63,7 +92,21 @@ pub fn make<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
             return Ok(Bound::from_owned_ptr(class.py(), object));
         }
     }
-    slots::allocate(class)
+    first(class)
+}
+
+/// An instance in memory of its own.
+#[cold]
+fn first<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let object = slots::allocate(class)?;
+    // SAFETY: attached; a new instance of one of the classes, whose slots are found on it.
+    unsafe {
+        let kept = (*ALL.0.get()).iter().find(|kept| kept.class == class.as_type_ptr());
+        for Place(slot, first) in kept.map_or(&[][..], |kept| kept.slots) {
+            slot.reset(object.as_ptr(), *first);
+        }
+    }
+    Ok(object)
 }
 
 /// Frees an instance: what Python's own function does for a class with slots, and no others.
@@ -80,13 +123,23 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
         if slots::has_weak_references(object) {
             ffi::PyObject_ClearWeakRefs(object);
         }
-        let slots = (*ALL.0.get()).iter().find(|kept| kept.class == class).map_or(&[][..], |kept| kept.slots);
-        for slot in slots {
-            slot.clear(object);
+        // Every class that has this function is there, and none is ever taken out or moved.
+        let Some(index) = (&*ALL.0.get()).iter().position(|kept| kept.class == class) else { return };
+        let Kept { slots, last, .. } = (&*ALL.0.get())[index];
+        if let Some(last) = last {
+            last(Python::assume_attached(), object);
         }
-        match (*ALL.0.get()).iter_mut().find(|kept| kept.class == class) {
-            Some(kept) if kept.free.len() < KEPT && (*class).tp_finalize.is_none() => kept.free.push(object),
-            _ => ffi::PyObject_GC_Del(object.cast()),
+        for Place(slot, first) in slots {
+            slot.reset(object, *first);
+        }
+        let free = &mut (&mut *ALL.0.get())[index].free;
+        if free.len() < KEPT && (*class).tp_finalize.is_none() {
+            free.push(object);
+        } else {
+            for Place(slot, _) in slots {
+                slot.clear(object);
+            }
+            ffi::PyObject_GC_Del(object.cast());
         }
         ffi::Py_DECREF(class.cast());
     }

@@ -73,6 +73,8 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
     pid = start(python, "waits_asyncio.py", hub).read("ready")
     expected = {
         "waits_for_stream": "read",
+        "waits_for_line": "read",
+        "waits_for_socket": "read",
         "waits_to_sleep": "sleep",
         "waits_for_lock": "lock",
         "waits_for_held_lock": "lock",
@@ -93,6 +95,10 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
     assert tasks["waits_for_task"]["waits_on"] == [sleeper["id"]]
     functions = [frame["function"].rsplit(".")[-1] for frame in tasks["waits_for_stream"]["stack"]]
     assert functions[-2:] == ["inner_read", "waits_for_stream"]
+    for name in ("waits_for_stream", "waits_for_line", "waits_for_socket"):
+        # A loop that has no Python frame to ask is uvloop's, in its own sock_recv.
+        if name != "waits_for_socket" or not hub.endswith("uvloop"):
+            assert tasks[name]["wait"]["fd"] is not None, name
     kinds = [thread["hub"]["value"]["kind"] for thread in snapshot["threads"] if thread["hub"]]
     assert kinds == ["uringhub" if hub.startswith("loop-") else hub]
 

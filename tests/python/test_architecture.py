@@ -27,11 +27,13 @@ LAYERS = {
 }
 # Where unsafe code may stand: the kernel's, CPython's and greenlet's boundary, the page, the remote reads.
 UNSAFE = (
+    "src/asyncio/attributes.rs",
     "src/asyncio/bytes.rs",
     "src/asyncio/cell.rs",
     "src/asyncio/context.rs",
     "src/asyncio/datagram.rs",
     "src/asyncio/handle.rs",
+    "src/asyncio/operation.rs",
     "src/asyncio/slots.rs",
     "src/asyncio/soon.rs",
     "src/asyncio/spare.rs",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 
@@ -19,6 +20,21 @@ async def waits_for_stream():
 
 async def inner_read(reader):
     await reader.read(10)
+
+
+async def waits_for_line():
+    kept = []
+    server = await asyncio.start_server(lambda reader, writer: kept.append(writer), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    kept.append((server, writer))
+    await reader.readline()
+
+
+async def waits_for_socket():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    await asyncio.get_running_loop().sock_recv(ours, 10)
+    theirs.close()
 
 
 async def waits_to_sleep():
@@ -84,6 +100,8 @@ async def main():
             asyncio.create_task,
             [
                 waits_for_stream(),
+                waits_for_line(),
+                waits_for_socket(),
                 waits_for_lock(),
                 waits_for_gather(),
                 waits_for_queue(),

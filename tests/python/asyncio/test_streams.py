@@ -164,6 +164,7 @@ def test_a_function_put_on_one_instance_is_called(loop, run, owner, name):
         (asyncio.StreamReaderProtocol, "data_received"),
         (asyncio.StreamReader, "feed_data"),
         (asyncio.StreamReader, "_wakeup_waiter"),
+        (asyncio.StreamReader, "read"),
     ],
 )
 def test_a_function_put_on_the_class_is_called_and_may_be_taken_off(loop, run, monkeypatch, owner, name):
@@ -179,9 +180,136 @@ def test_a_function_put_on_the_class_is_called_and_may_be_taken_off(loop, run, m
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, watched)
                 await ends.send(b"2")
+                if name == "read":
+                    assert await ends.reader.read(1) == b"1"
             await ends.send(b"3")
             assert len(calls) == 1
-            assert await ends.reader.read(20) == b"123"
+            assert await ends.reader.read(20) == (b"23" if name == "read" else b"123")
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["_wait_for_data", "exception", "_drain_helper"])
+def test_what_the_methods_of_a_stream_call_may_be_replaced(loop, run, monkeypatch, name):
+    owner = asyncio.StreamReaderProtocol if name == "_drain_helper" else asyncio.StreamReader
+    calls, original = [], getattr(owner, name)
+
+    def watched(self, *args):
+        calls.append(args)
+        return original(self, *args)
+
+    async def use(ends, writer):
+        loop.call_later(0.001, ends.far.send, b"line\n")
+        assert await ends.reader.readline() == b"line\n"
+        writer.write(b"x")
+        await writer.drain()
+
+    async def main():
+        async with Ends(loop) as ends:
+            writer = asyncio.StreamWriter(ends.transport, ends.protocol, ends.reader, loop)
+            await use(ends, writer)
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, watched)
+                await use(ends, writer)
+            await use(ends, writer)
+            assert len(calls) == 1
+
+    run(main())
+
+
+def test_only_one_may_wait_and_the_other_is_told_by_the_name_of_its_method(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            first = loop.create_task(ends.reader.read(10))
+            await asyncio.sleep(0)
+            for name, wait in {
+                "read": ends.reader.read(1),
+                "readexactly": ends.reader.readexactly(1),
+            }.items():
+                with pytest.raises(RuntimeError, match=rf"^{name}\(\) called while another coroutine"):
+                    await wait
+            await loop.sock_sendall(ends.far, b"first")
+            assert await first == b"first"
+
+    run(main())
+
+
+def test_every_way_to_read(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            await ends.send(b"0123456789")
+            assert await ends.reader.read(0) == b""
+            assert await ends.reader.read(n=2) == b"01"
+            assert await ends.reader.read(True) == b"2"
+            assert await ends.reader.readexactly(3) == b"345"
+            ends.far.shutdown(socket.SHUT_WR)
+            assert await ends.reader.read() == b"6789"
+            assert await ends.reader.read(5) == b""
+            with pytest.raises(TypeError):
+                await ends.reader.read("5")
+            ends.reader.set_exception(OSError("set"))
+            assert str(ends.reader.exception()) == "set"
+            with pytest.raises(OSError, match="set"):
+                await ends.reader.read(1)
+
+    run(main())
+
+
+def test_a_read_that_waits_gets_the_exception_that_is_set(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            task = loop.create_task(ends.reader.read(10))
+            await asyncio.sleep(0)
+            ends.reader.set_exception(OSError("broken"))
+            with pytest.raises(OSError, match="broken"):
+                await task
+            assert ends.reader._waiter is None
+
+    run(main())
+
+
+def test_a_read_resumes_a_transport_that_the_reader_has_paused(loop, run):
+    async def main():
+        async with Ends(loop, limit=10) as ends:
+            await ends.send(b"x" * 30)
+            assert not ends.transport.is_reading()
+            assert await ends.reader.read(15) == b"x" * 15
+            assert not ends.transport.is_reading()
+            assert await ends.reader.read(15) == b"x" * 15
+            assert ends.transport.is_reading()
+
+    run(main())
+
+
+def test_drain_waits_while_writing_is_paused_and_fails_once_the_connection_is_lost(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            writer = asyncio.StreamWriter(ends.transport, ends.protocol, ends.reader, loop)
+            writer.write(b"x" * 5_000_000)
+            draining = loop.create_task(writer.drain())
+            await asyncio.sleep(0)
+            assert not draining.done()
+            received = 0
+            while received < 5_000_000:
+                received += len(await loop.sock_recv(ends.far, 1 << 20))
+            await draining
+            await writer.drain()
+            ends.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionResetError, match="Connection lost"):
+                await writer.drain()
+
+    run(main())
+
+
+def test_streams_stay_instances_of_what_they_were_made_of(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            assert isinstance(ends.reader, asyncio.StreamReader)
+            assert type(ends.reader).__name__ == "StreamReader"
+            assert isinstance(ends.protocol, asyncio.StreamReaderProtocol)
+            assert "StreamReader" in repr(ends.reader)
 
     run(main())
 

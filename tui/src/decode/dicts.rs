@@ -154,6 +154,16 @@ impl Python<'_> {
         self.lookup(self.field(class, 264).filter(|&dict| dict != 0)?, name)
     }
 
+    /// An attribute that the class keeps in a slot of the instance (`__slots__`).
+    pub fn slot(&self, object: u64, name: &str) -> Option<u64> {
+        /// `PyMemberDescrObject.d_member` and `PyMemberDef.offset`; the same in every version.
+        const MEMBER: u64 = 40;
+        const OFFSET: u64 = 16;
+        let descriptor = self.class_attribute(self.type_of(object)?, name)?;
+        let offset = self.field(self.field(descriptor, MEMBER)?, OFFSET)?;
+        self.field(object, offset).filter(|&value| value != 0)
+    }
+
     /// Module and name of an object's class (`eventlet.hubs.epolls.Hub`), or its bare `tp_name`.
     pub fn class_path(&self, object: u64) -> Option<String> {
         let class = self.type_of(object)?;

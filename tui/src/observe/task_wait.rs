@@ -16,11 +16,33 @@ pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located]) ->
         _ => return None,
     }
     let awaited = (record.awaited != 0).then_some(NodeId(record.awaited));
-    let known = chain.iter().find_map(|located| library_wait(python, located));
+    let known = operation_wait(python, record.leaf)
+        .or_else(|| chain.iter().find_map(|located| library_wait(python, located)));
     let known = sync_wait(python, chain).or(known);
     let mut wait = known.unwrap_or_else(|| future_wait(python, record));
     wait.object = wait.object.or(awaited);
     Some(wait)
+}
+
+/// The method that made an operation of uringhub's loop: a coroutine without a frame (`uringhub.operations`).
+pub fn operation_name(python: &Python<'_>, object: u64) -> Option<String> {
+    if object == 0 || python.type_name_of(object)? != "Operation" {
+        return None;
+    }
+    python.string(python.slot(object, "name")?)
+}
+
+/// The wait of such an operation.
+fn operation_wait(python: &Python<'_>, object: u64) -> Option<Wait> {
+    let name = operation_name(python, object)?;
+    let subject = python.slot(object, "subject");
+    if let Some(method) = name.strip_prefix("sock_") {
+        let kind = if method == "sendall" { WaitKind::Write } else { WaitKind::Read };
+        let fd = subject.and_then(|socket| socket_fd(python, socket));
+        return Some(Wait { fd, ..plain(kind, name, Trust::Exact) });
+    }
+    let fd = subject.and_then(|reader| stream_fd(python, reader));
+    Some(Wait { fd, ..plain(WaitKind::Read, "stream", Trust::Exact) })
 }
 
 /// A wait inside one of asyncio's own coroutines.

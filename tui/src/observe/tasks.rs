@@ -2,7 +2,7 @@
 
 use super::observer::Seen;
 use super::stacks::{Located, Stacks, places};
-use super::task_wait::task_wait;
+use super::task_wait::{operation_name, task_wait};
 use crate::decode::{Python, TaskRecord, TaskState};
 use crate::state::{Counters, Edge, EdgeKind, Labelled, NodeId, Task, Trust};
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ pub fn present_tasks(
         let from = NodeId(record.object);
         edges.extend(targets.iter().map(|&to| Edge { from, to: NodeId(to), kind, trust: Trust::Exact }));
         let coroutine = chain.last().map(|located| located.code.function.to_string());
-        let coroutine = coroutine.or_else(|| {
+        let coroutine = coroutine.or_else(|| operation_name(python, record.coroutine)).or_else(|| {
             let name = python.field(record.coroutine, python.layout().generator_qualname as u64)?;
             python.string(name)
         });
