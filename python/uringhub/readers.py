@@ -24,8 +24,8 @@ _KNOWN = _native.set_reader_classes(StreamReaderProtocol, StreamReader)
 
 
 def adopt(protocol):
-    """Make a stock protocol and its stock reader ours; leave everything else as it is."""
-    if type(protocol) is streams.StreamReaderProtocol and _KNOWN:
+    """Make a stock protocol and its stock reader ours; leave everything else as it is, and all in debug mode."""
+    if type(protocol) is streams.StreamReaderProtocol and _KNOWN and not protocol._loop.get_debug():
         reader = protocol._stream_reader
         if type(reader) is streams.StreamReader:
             reader.__class__ = StreamReader

@@ -59,8 +59,7 @@ class StreamTransport(_Sending, _StockStream):
         super().set_protocol(protocol)
         # The native side receives; the stock way of it would only take room.
         self._read_ready_cb = None
-        if not self._loop.get_debug():
-            readers.adopt(protocol)
+        readers.adopt(protocol)
         self._stream.set_entry(*self._entry())
 
     def _entry(self):

@@ -314,6 +314,29 @@ def test_streams_stay_instances_of_what_they_were_made_of(loop, run):
     run(main())
 
 
+def test_a_transport_that_has_lost_its_connection_may_get_another_protocol(loop, run):
+    async def main():
+        async with Ends(loop) as ends:
+            ends.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            ends.transport.set_protocol(asyncio.StreamReaderProtocol(ends.reader, loop=loop))
+
+    run(main())
+
+
+def test_in_debug_mode_streams_are_left_to_the_standard_library(loop, run):
+    async def main():
+        loop.set_debug(True)
+        async with Ends(loop) as ends:
+            assert type(ends.reader) is asyncio.StreamReader
+            await ends.send(b"bytes")
+            assert await ends.reader.read(10) == b"bytes"
+        loop.set_debug(False)
+
+    run(main())
+
+
 def test_a_property_put_on_the_class_is_asked(loop, run, monkeypatch):
     async def main():
         async with Ends(loop) as ends:
