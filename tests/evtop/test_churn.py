@@ -7,11 +7,13 @@ import statistics
 import subprocess
 
 import pytest
-from conftest import DEADLINE_S, EVTOP, dump, evtop
+from conftest import DEADLINE_S, EVTOP, ROOT, dump, evtop, name_of
 from results import record
 
 LOOKS = 10
 CHAINS = 300
+# A stack is whole: it ends in what the program or the hub calls first, or it is not shown.
+OUTERMOST = ("<module>", "run", "deep", "short", "main")
 
 
 @pytest.fixture
@@ -43,10 +45,24 @@ def test_no_stack_is_nonsense_and_what_is_missed_is_counted(churning):
     for _ in range(LOOKS):
         snapshot = dump(target.pid)
         assert snapshot["counters"]["missed_permille"] is not None
-        for green in snapshot["green_threads"]:
-            names = [frame["function"].rsplit(".")[-1] for frame in green["stack"]]
-            # A stack is whole: it starts in something the program or the hub calls first, or it is not shown.
-            assert not names or names[-1] in {"<module>", "run", "deep", "short", "main"}, names
+        for node in snapshot["green_threads"] + snapshot["threads"]:
+            names = [frame["function"].rsplit(".")[-1] for frame in node["stack"]]
+            assert not names or names[-1] in OUTERMOST, names
+
+
+@pytest.mark.long
+def test_thousands_of_looks_show_no_nonsense(churning, python):
+    target = churning("churn.py")
+    command = [str(ROOT / "target" / "release" / "examples" / "whole"), str(target.pid), "3000", *OUTERMOST]
+    lines = subprocess.check_output(command, text=True).splitlines()
+    record(
+        f"churn: stacks that are nonsense, Python {name_of(python)}",
+        "none at 20k spawns/s",
+        lines[-1],
+        "make evtop-long ONLY=nonsense",
+        spawns_per_s=target.lines[-1]["spawns_per_s"],
+    )
+    assert " 0 nonsense" in lines[-1], "\n".join(lines[-20:])
 
 
 def test_the_share_that_is_missed_is_told_honestly(churning):

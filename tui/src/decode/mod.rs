@@ -15,7 +15,7 @@ mod tasks;
 mod threads;
 
 pub use code::{Code, CodeCache};
-pub use frames::{RawFrame, STACK_LIMIT, Walk};
+pub use frames::{ChainEnd, RawFrame, STACK_LIMIT, Walk};
 pub use greenlets::{GreenletFinder, GreenletRecord, GreenletState};
 pub use objects::Python;
 pub use tasks::{AwaitStep, TaskRecord, TaskState};

@@ -6,7 +6,9 @@ use crate::remote::{int_at, word_at};
 /// More threads than this are not listed.
 const THREAD_LIMIT: usize = 4096;
 /// Bytes of a thread state that are read.
-const RECORD_BYTES: usize = 264;
+pub const STATE_BYTES: usize = 264;
+/// Bytes of a `_PyCFrame` that are read (3.11, 3.12).
+pub const CFRAME_BYTES: usize = 24;
 /// Bytes of the GIL's state, with its condition variables.
 pub const GIL_BYTES: u64 = 208;
 
@@ -34,7 +36,7 @@ impl Python<'_> {
         let mut threads = Vec::new();
         let mut next = self.field(self.interpreter.interpreter, layout.interp_threads as u64).unwrap_or(0);
         while next != 0 && threads.len() < THREAD_LIMIT {
-            let Some(record) = self.memory.bytes(next, RECORD_BYTES) else { break };
+            let Some(record) = self.memory.bytes(next, STATE_BYTES) else { break };
             if word_at(&record, layout.thread_interp) != self.interpreter.interpreter {
                 break;
             }
@@ -42,6 +44,13 @@ impl Python<'_> {
             next = word_at(&record, layout.thread_next);
         }
         threads
+    }
+
+    /// One thread, read anew; `None` if it is gone.
+    pub fn thread_at(&self, state: u64) -> Option<ThreadRecord> {
+        let record = self.memory.bytes(state, STATE_BYTES)?;
+        let is_own = word_at(&record, self.layout().thread_interp) == self.interpreter.interpreter;
+        is_own.then(|| self.thread(state, &record))
     }
 
     fn thread(&self, state: u64, record: &[u8]) -> ThreadRecord {
@@ -60,6 +69,16 @@ impl Python<'_> {
             },
             c_stack: optional(layout.thread_cframe),
         }
+    }
+
+    /// Whether a thread state's bytes, and on 3.11 and 3.12 those of its `_PyCFrame`, still lead to this frame.
+    pub fn is_head(&self, thread: &ThreadRecord, state: &[u8], cframe: &[u8]) -> bool {
+        let layout = self.layout();
+        let pointer = word_at(state, layout.thread_frame);
+        let frame = if layout.has_cframe { word_at(cframe, layout.cframe_frame) } else { pointer };
+        word_at(state, layout.thread_context_version) == thread.context_version
+            && frame == thread.frame
+            && (!layout.has_cframe || pointer == thread.c_stack)
     }
 
     /// The thread state that holds the GIL; `None` while nobody does.

@@ -3,11 +3,11 @@
 use super::hubs::{hub_of_stack, is_machinery};
 use super::observer::Seen;
 use super::stacks::Stacks;
-use super::unchanged::{Decoded, Unchanged};
+use super::unchanged::{Decoded, Unchanged, switches};
 use super::wait::wait_of;
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
 use crate::state::{Counters, GreenThread, Labelled, NodeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A green thread with what the other parts of a look need of it.
@@ -35,26 +35,10 @@ pub fn read_green(
     counters.green_threads_lost += implementations.len() - records.len();
     let mut tops = interpreter_frames(python, &records);
     let recalled = unchanged.recall(python, &records, &tops);
-    let mut walks = vec![Walk::default(); records.len()];
+    // A recalled stack is byte for byte the one that was decoded: what is walked now may change on the way.
     let unknown: Vec<usize> = (0..records.len()).filter(|&index| recalled[index].is_none()).collect();
-    walk_again(python, &unknown, &tops, &mut walks);
-    // A recalled stack is byte for byte the one that was decoded: what was walked now may have changed on the way.
-    let mut stale = unknown;
-    for _ in 0..RETRIES {
-        stale = changed(python, finder, &mut records, &stale);
-        if stale.is_empty() {
-            break;
-        }
-        let again: Vec<GreenletRecord> = stale.iter().map(|&index| records[index]).collect();
-        for (&index, top) in stale.iter().zip(interpreter_frames(python, &again)) {
-            tops[index] = top;
-        }
-        walk_again(python, &stale, &tops, &mut walks);
-    }
-    counters.stacks_torn += stale.len();
-    for &index in &stale {
-        walks[index] = Walk { is_cut: true, ..Walk::default() };
-    }
+    let (walks, torn) = walk_settled(python, finder, &mut records, &mut tops, unknown);
+    counters.stacks_torn += torn;
     let mut fresh = Vec::new();
     let mut greens = Vec::with_capacity(records.len());
     for (((record, walk), known), top) in records.into_iter().zip(walks).zip(recalled).zip(tops) {
@@ -88,11 +72,58 @@ fn decode(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord, wal
     decoded
 }
 
-fn walk_again(python: &Python<'_>, indices: &[usize], tops: &[u64], walks: &mut [Walk]) {
+/// Walks the stacks at `wanted`, again and again those that changed meanwhile or do not end as they should; the rest is
+/// given up, and counted.
+fn walk_settled(
+    python: &Python<'_>,
+    finder: &GreenletFinder,
+    records: &mut [GreenletRecord],
+    tops: &mut [u64],
+    wanted: Vec<usize>,
+) -> (Vec<Walk>, usize) {
+    let mut walks = vec![Walk::default(); records.len()];
+    let mut unsettled = walk_again(python, &wanted, tops, &mut walks);
+    let mut stale = wanted;
+    for _ in 0..RETRIES {
+        let changed: HashSet<usize> = changed(python, finder, records, &stale).into_iter().collect();
+        stale.retain(|index| changed.contains(index) || unsettled.contains(index));
+        if stale.is_empty() {
+            break;
+        }
+        let again: Vec<GreenletRecord> = stale.iter().map(|&index| records[index]).collect();
+        for (&index, top) in stale.iter().zip(interpreter_frames(python, &again)) {
+            tops[index] = top;
+        }
+        unsettled = walk_again(python, &stale, tops, &mut walks);
+    }
+    for &index in &stale {
+        walks[index] = Walk::torn();
+    }
+    (walks, stale.len())
+}
+
+/// Walks anew; returns those whose walk is not one of a suspended stack.
+///
+/// A green thread may have run and be suspended where it was, by a frame object at the same address, while its frames were
+/// read: only a second read of them tells, and is spared where nothing has switched. Within a switch, before greenlet has
+/// bypassed the frames on the C stack or after it has restored them, they are in the chain, and still in place: such a chain is
+/// sound if the second read agrees.
+fn walk_again(python: &Python<'_>, indices: &[usize], tops: &[u64], walks: &mut [Walk]) -> HashSet<usize> {
+    let minor = python.layout().minor;
     let wanted: Vec<u64> = indices.iter().map(|&index| tops[index]).collect();
-    for (&index, walk) in indices.iter().zip(python.walk(&wanted)) {
+    let before = switches(&python.threads());
+    let walked = python.walk(&wanted);
+    // The count rises when a switch is nearly done, so for frames on the C stack it tells too late.
+    let is_quiet = walked.iter().all(|walk| walk.shims.is_empty()) && switches(&python.threads()) == before;
+    let is_still = if is_quiet { vec![true; walked.len()] } else { python.are_still(&wanted, &walked) };
+    let mut unsettled = HashSet::new();
+    for ((&index, walk), is_still) in indices.iter().zip(walked).zip(is_still) {
+        if !is_still || !walk.is_whole_suspended(minor) {
+            unsettled.insert(index);
+        }
         walks[index] = walk;
     }
+    unsettled
 }
 
 /// The greenlets among `indices` whose record differs from a fresh one, which replaces it.

@@ -10,6 +10,7 @@ mod locks;
 mod native_call;
 mod observer;
 mod running;
+mod settled;
 mod stacks;
 mod sync;
 mod task_wait;

@@ -218,6 +218,7 @@ impl Observer {
             &self.known,
             &mut counters,
         );
+        let gone = counters.green_threads_lost + counters.stacks_torn;
         if is_stopped || is_searched && is_same {
             self.unseen = 0.0;
         } else if is_searched {
@@ -237,14 +238,15 @@ impl Observer {
         let mut green_threads = present_green(&python, &mut self.stacks, &greens, &mut self.seen, &tid_of);
         let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
-        let threads = view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, &records);
+        let lent = (&self.finder, &mut counters);
+        let threads =
+            view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, lent, &records);
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
         let stacks = StacksOf { greens: &greens, tasks: &task_records };
         edges.extend(find_holders(&python, &mut self.stacks, &stacks, &mut green_threads, &mut tasks));
         edges.extend(bridge_edges(&python, &greens, &task_records));
         counters.green_threads_found = green_threads.len();
-        let gone = counters.green_threads_lost + counters.stacks_torn;
         counters.missed_permille = missed_permille(self.unseen, is_searched, green_threads.len(), gone);
         let fds = self.resolve_fds(&mut green_threads, &mut tasks);
         let cost = self.target.memory.cost();

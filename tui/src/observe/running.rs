@@ -3,11 +3,12 @@
 use super::drivers::Drivers;
 use super::green::Green;
 use super::hubs::{hub_of_stack, is_hub_file, is_machinery};
+use super::settled::running_stacks;
 use super::stacks::{Located, Stacks, places};
 use super::threads::OsThread;
-use crate::decode::{Python, TaskRecord, TaskState, ThreadRecord, Walk};
+use crate::decode::{GreenletFinder, GreenletState, Python, TaskRecord, TaskState, ThreadRecord};
 use crate::remote::{Activity, Mapping, Target, mapping_of, syscall_name};
-use crate::state::{Frame, GreenThread, Hub, Labelled, NodeId, Thread};
+use crate::state::{Counters, Frame, GreenThread, Hub, Labelled, NodeId, Thread};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -39,36 +40,6 @@ pub fn thread_of_main(greens: &[Green], threads: &[ThreadRecord], maps: &[Mappin
     owners
 }
 
-/// Walks the stacks of running threads; one that switched meanwhile is walked again, and left out if it never rests.
-fn walk_running(python: &Python<'_>, records: &[ThreadRecord]) -> Vec<Walk> {
-    const RETRIES: usize = 4;
-    let mut records = records.to_vec();
-    let mut walks = vec![Walk::default(); records.len()];
-    let mut stale: Vec<usize> = (0..records.len()).collect();
-    for _ in 0..RETRIES {
-        let tops: Vec<u64> = stale.iter().map(|&index| records[index].frame).collect();
-        for (&index, walk) in stale.iter().zip(python.walk(&tops)) {
-            walks[index] = walk;
-        }
-        let fresh = python.threads();
-        stale.retain(|&index| {
-            let now = fresh.iter().find(|now| now.state == records[index].state);
-            let is_switched = now.is_none_or(|now| now.context_version != records[index].context_version);
-            if let Some(now) = now {
-                records[index] = *now;
-            }
-            is_switched
-        });
-        if stale.is_empty() {
-            break;
-        }
-    }
-    for index in stale {
-        walks[index] = Walk { is_cut: true, ..Walk::default() };
-    }
-    walks
-}
-
 /// What threads are told by.
 #[derive(Debug)]
 pub struct ThreadView<'a> {
@@ -90,18 +61,30 @@ impl ThreadView<'_> {
         target: &Target,
         stacks: &mut Stacks,
         drivers: &mut Drivers,
+        (finder, counters): (&GreenletFinder, &mut Counters),
         records: &[ThreadRecord],
     ) -> Vec<Thread> {
         let holder = python.gil_holder();
-        let walks = walk_running(python, records);
+        let heads: Vec<u64> = records.iter().map(|record| self.greenlet_state(record)).collect();
+        let running = running_stacks(python, records, &heads);
         let uvloop = self
             .tasks
             .iter()
             .any(|task| python.class_path(task.event_loop).is_some_and(|class| class.starts_with("uvloop")));
         let mut threads = Vec::new();
-        for (record, walk) in records.iter().zip(walks) {
+        for ((record, running), greenlet_state) in records.iter().zip(running).zip(heads) {
             let Some(kernel) = self.matched.get(&record.state) else { continue };
-            let (stack, _) = stacks.decode(python, &walk.frames);
+            let (mut stack, lost) = stacks.decode(python, &running.walk.frames);
+            counters.frames_undecodable += lost;
+            let mut is_stack_cut = running.walk.is_cut || lost > 0;
+            if running.is_torn {
+                // Its greenlet may be on its way out: then its stack was read with those of the suspended.
+                match self.between_switches(python, finder, running.greenlet) {
+                    Some(green) => (stack, is_stack_cut) = (green.decoded.stack.clone(), false),
+                    None => counters.stacks_torn += 1,
+                }
+            }
+            counters.stacks_cut += usize::from(is_stack_cut);
             let activity = target.process.activity(kernel.tid).ok();
             let mut hub = self.hub(python, record, &stack, uvloop && kernel.tid == target.process.pid());
             if let Some(hub) = hub.as_mut().filter(|hub| hub.value.kind == "uringhub") {
@@ -119,14 +102,12 @@ impl ThreadView<'_> {
                 hub,
                 holds_gil: Labelled::sampled(holder == Some(record.state)),
                 activity: Labelled::sampled(activity),
-                green_thread: python
-                    .field(self.greenlet_state(record), 8)
-                    .filter(|&object| object != 0)
-                    .map(NodeId),
-                task: self.running_task(&walk.frames.iter().map(|frame| frame.address).collect::<Vec<_>>()),
+                green_thread: (running.greenlet != 0).then_some(NodeId(running.greenlet)),
+                task: self.running_task(&stack),
                 stack: places(&stack),
+                is_stack_cut,
                 state: record.state,
-                greenlet_state: self.greenlet_state(record),
+                greenlet_state,
             });
         }
         threads
@@ -158,12 +139,24 @@ impl ThreadView<'_> {
         self.greens.iter().find(is_own).map_or(0, |main| main.record.thread_state)
     }
 
-    fn running_task(&self, frames: &[u64]) -> Option<NodeId> {
+    /// The current greenlet of a thread if it is being switched away from, and has not run since it was read: greenlet notes
+    /// its top frame first, and makes another one current last.
+    fn between_switches(&self, python: &Python<'_>, finder: &GreenletFinder, object: u64) -> Option<&Green> {
+        let green = self.greens.iter().find(|green| green.record.object == object)?;
+        let now = finder.read(python, &[green.record.implementation]).pop()?;
+        (now.state == GreenletState::Suspended && now == green.record && !green.decoded.is_cut)
+            .then_some(green)
+    }
+
+    fn running_task(&self, stack: &[Located]) -> Option<NodeId> {
         self.tasks
             .iter()
             .find(|task| {
                 task.state == TaskState::Running
-                    && task.chain.first().is_some_and(|step| frames.contains(&step.frame))
+                    && task
+                        .chain
+                        .first()
+                        .is_some_and(|step| stack.iter().any(|located| located.raw.address == step.frame))
             })
             .map(|task| NodeId(task.object))
     }
@@ -177,6 +170,7 @@ pub fn fill_running(green_threads: &mut [GreenThread], threads: &[Thread]) {
             // One that was read as suspended has been resumed since: its stack belongs to its wait, as it was read.
             if green.state == "running" || green.stack.is_empty() {
                 green.stack = thread.stack.as_slice().into();
+                green.is_stack_cut |= thread.is_stack_cut;
             }
             green.tid = Some(thread.tid);
             let is_loop = |frame: &Arc<Frame>| is_hub_file(&frame.file) && is_machinery(frame);

@@ -67,11 +67,16 @@ const EXTENT_LIMIT: u64 = 4096;
 /// Bytes behind the innermost frame's head that are compared: its local variables and value stack tell the wait.
 const TAIL_BYTES: u64 = 192;
 
+/// Thread states with their counts of switches.
+pub fn switches(threads: &[ThreadRecord]) -> Vec<(u64, u64)> {
+    threads.iter().map(|thread| (thread.state, thread.context_version)).collect()
+}
+
 impl Unchanged {
     /// Forgets all if code objects were replaced since the last look.
     pub fn start_round(&mut self, epoch: u64, threads: &[ThreadRecord]) {
         self.round += 1;
-        let switches: Vec<_> = threads.iter().map(|thread| (thread.state, thread.context_version)).collect();
+        let switches = switches(threads);
         self.is_quiet = switches == self.switches;
         self.switches = switches;
         if epoch != self.epoch {

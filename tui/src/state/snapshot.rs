@@ -97,6 +97,8 @@ pub struct Thread {
     pub task: Option<NodeId>,
     /// Its stack, innermost first.
     pub stack: Vec<Arc<Frame>>,
+    /// The stack is incomplete: it was too deep, or its innermost frames came and went faster than they could be read.
+    pub is_stack_cut: bool,
     /// Address of its Python thread state.
     #[serde(skip)]
     pub state: u64,

@@ -3,7 +3,7 @@
 use super::evidence::{Descriptor, Evidence};
 use super::names::Names;
 use super::probe::Sample;
-use crate::decode::{Python, RawFrame};
+use crate::decode::{Python, RawFrame, Walk};
 use crate::observe::{Located, Observer};
 use crate::remote::{Activity, Memory, NativeCode, int_at};
 use crate::state::NodeId;
@@ -22,6 +22,9 @@ const DESCRIPTOR_CALLS: [i64; 37] = [
     0, 1, 3, 5, 16, 17, 18, 19, 20, 40, 42, 43, 44, 45, 46, 47, 48, 72, 73, 74, 75, 77, 78, 217, 232, 275,
     277, 281, 285, 288, 295, 296, 299, 306, 307, 426, 441,
 ];
+
+/// A thread that computes may be seen while it calls: its chain is walked until it ends as a whole one does.
+const ROUNDS: usize = 4;
 
 /// Looks closer at one thread, which is in this call.
 pub fn inspect(
@@ -81,9 +84,18 @@ fn fill_native(evidence: &mut Evidence, native: &NativeCode, memory: &dyn Memory
 
 fn read_stack(observer: &mut Observer, sample: &Sample) -> (Vec<Located>, Vec<RawFrame>, Option<u64>) {
     let python = Python::new(&observer.target.memory, &observer.target.interpreter);
-    let walk = python.walk(&[sample.frame]).pop().unwrap_or_default();
+    let mut walk = Walk::default();
+    for _ in 0..ROUNDS {
+        walk = python.walk(&[sample.frame]).pop().unwrap_or_default();
+        if walk.is_whole() {
+            break;
+        }
+    }
+    if !walk.is_whole() {
+        walk = Walk::torn();
+    }
     let (stack, _) = observer.stacks.decode(&python, &walk.frames);
-    (stack, walk.frames, walk.c_stack)
+    (stack, walk.frames, walk.shims.first().copied())
 }
 
 fn descriptor_of(memory: &dyn Memory, number: i64, arguments: [u64; 6], polled: &mut u64) -> Option<i32> {

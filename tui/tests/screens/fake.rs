@@ -140,6 +140,7 @@ fn thread() -> Thread {
         green_thread: Some(NodeId(1)),
         task: None,
         stack: vec![frame("Hub.wait", "/venv/lib/python3.11/site-packages/eventlet/hubs/poll.py", 88)],
+        is_stack_cut: false,
         state: 0,
         greenlet_state: 0,
     }
