@@ -22,6 +22,8 @@ const LIKELY_BYTES: RangeInclusive<u64> = 128..=384;
 pub enum GreenletState {
     /// Created, never switched to.
     NotStarted,
+    /// Switched to for the first time, and not on its thread's stack yet.
+    Starting,
     /// On its thread's stack right now.
     Running,
     /// Switched away from.
@@ -226,6 +228,21 @@ fn is_main(python: &Python<'_>, layout: &GreenletLayout, object: u64) -> bool {
         == Some(u64::MAX)
 }
 
+/// Whether one with an upper but no lower end of its stack is being started rather than dead.
+///
+/// `g_initialstub` writes the upper end before the switch, and `inner_bootstrap` the lower one after it (`set_active`). Only
+/// then it takes the arguments, and gives up or replaces `_run_callable`; both are cleared before the lower end is at the
+/// greenlet's end (`set_inactive`). A subclass with a method `run` has no `_run_callable`, but arguments.
+fn is_starting(layout: &GreenletLayout, record: &[u8]) -> bool {
+    /// `SwitchingArgs`: positional and keyword arguments, in front of the stack state.
+    const ARGUMENTS: [usize; 2] = [16, 8];
+    let has_run = layout.run != 0 && word_at(record, layout.run) != 0;
+    has_run
+        || ARGUMENTS.iter().any(|&before| {
+            layout.stack_start.checked_sub(before).is_some_and(|offset| word_at(record, offset) != 0)
+        })
+}
+
 fn decode(
     layout: &GreenletLayout,
     implementation: u64,
@@ -240,7 +257,7 @@ fn decode(
     let state = if stack_stop == 0 {
         GreenletState::NotStarted
     } else if word(layout.stack_start) == 0 {
-        GreenletState::Dead
+        if is_starting(layout, record) { GreenletState::Starting } else { GreenletState::Dead }
     } else if top_frame == 0 {
         GreenletState::Running
     } else {
@@ -256,11 +273,78 @@ fn decode(
         is_main,
         main: if is_main { object } else { user(layout.main) },
         parent: user(layout.parent),
-        run: if state == GreenletState::NotStarted { user(layout.run) } else { 0 },
+        run: match state {
+            GreenletState::NotStarted | GreenletState::Starting => user(layout.run),
+            _ => 0,
+        },
         stack_stop,
         thread_state: if is_main { word(layout.thread_state) } else { 0 },
         print: record.chunks_exact(8).fold(0, |print: u64, word| {
             (print.rotate_left(5) ^ word_at(word, 0)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As greenlet 3.5 on CPython 3.11 to 3.13 has it.
+    const LAYOUT: GreenletLayout = GreenletLayout {
+        this: 8,
+        stack_start: 56,
+        stack_stop: 64,
+        top_frame: 104,
+        main: 168,
+        run: 176,
+        parent: 184,
+        thread_state: 176,
+    };
+    const ARGUMENTS: usize = 40;
+
+    fn state(words: &[(usize, u64)]) -> GreenletState {
+        let mut record = [0; IMPL_BYTES];
+        for &(offset, word) in words {
+            record[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        decode(&LAYOUT, 0x1000, 0x2000, 0x3000, &record).state
+    }
+
+    #[test]
+    fn a_greenlet_that_is_being_started_is_not_dead() {
+        let (run, arguments, stop) = ((LAYOUT.run, 0x5000), (ARGUMENTS, 0x6000), (LAYOUT.stack_stop, 0x7000));
+        let main = (LAYOUT.main, 0x8000);
+        // 1. It has something to run, and `switch` leaves it the arguments.
+        assert_eq!(state(&[run]), GreenletState::NotStarted);
+        assert_eq!(state(&[run, arguments]), GreenletState::NotStarted);
+        // 2. `g_initialstub` gives it the upper end of its stack and a main greenlet, and switches.
+        assert_eq!(state(&[run, arguments, stop]), GreenletState::Starting);
+        assert_eq!(state(&[run, arguments, stop, main]), GreenletState::Starting);
+        // 3. `inner_bootstrap` marks it active, then takes the arguments and what it is to run.
+        let active = (LAYOUT.stack_start, 1);
+        assert_eq!(state(&[run, arguments, stop, main, active]), GreenletState::Running);
+        assert_eq!(state(&[stop, main, active]), GreenletState::Running);
+        // 4. It waits.
+        let waits = [run, stop, main, (LAYOUT.stack_start, 0x6f00), (LAYOUT.top_frame, 0x9000)];
+        assert_eq!(state(&waits), GreenletState::Suspended);
+        // 5. It ends: what it ran and the arguments are given up before the lower end of its stack.
+        assert_eq!(state(&[stop, main, active]), GreenletState::Running);
+        assert_eq!(state(&[stop, main]), GreenletState::Dead);
+    }
+
+    #[test]
+    fn one_with_a_method_run_is_told_by_its_arguments() {
+        let stop = (LAYOUT.stack_stop, 0x7000);
+        assert_eq!(state(&[(ARGUMENTS, 0x6000), stop]), GreenletState::Starting);
+        assert_eq!(state(&[(ARGUMENTS + 8, 0x6000), stop]), GreenletState::Starting);
+        assert_eq!(state(&[stop]), GreenletState::Dead);
+    }
+
+    #[test]
+    fn what_one_that_starts_will_run_is_known() {
+        let mut record = [0; IMPL_BYTES];
+        record[LAYOUT.run..][..8].copy_from_slice(&0x5000_u64.to_le_bytes());
+        record[LAYOUT.stack_stop..][..8].copy_from_slice(&0x7000_u64.to_le_bytes());
+        assert_eq!(decode(&LAYOUT, 0x1000, 0x2000, 0x3000, &record).run, 0x5000);
     }
 }

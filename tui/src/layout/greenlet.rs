@@ -18,7 +18,7 @@ const STACK_STATE_BYTES: usize = 40;
 pub struct GreenletLayout {
     /// Back pointer to the Python object.
     pub this: usize,
-    /// Lowest address of the saved stack; zero when dead or not started.
+    /// Lowest address of the saved stack; zero when dead, not started or just starting.
     pub stack_start: usize,
     /// Highest address; zero when not started, all ones for a main greenlet.
     pub stack_stop: usize,

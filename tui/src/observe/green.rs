@@ -205,6 +205,7 @@ pub fn present_green(
                 class,
                 state: match record.state {
                     GreenletState::NotStarted => "not started",
+                    GreenletState::Starting => "starting",
                     GreenletState::Running => "running",
                     GreenletState::Suspended => "suspended",
                     GreenletState::Dead => "dead",

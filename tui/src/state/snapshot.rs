@@ -204,7 +204,7 @@ pub struct GreenThread {
     pub class: Arc<str>,
     /// The function it runs, outside the library that started it.
     pub name: Arc<str>,
-    /// `running`, `suspended`, `not started`, `dead`.
+    /// `running`, `suspended`, `not started`, `starting`, `dead`.
     pub state: &'static str,
     /// `main`, `hub` or `green thread`.
     pub role: &'static str,
