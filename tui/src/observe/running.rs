@@ -75,14 +75,13 @@ impl ThreadView<'_> {
         for ((record, running), greenlet_state) in records.iter().zip(running).zip(heads) {
             let Some(kernel) = self.matched.get(&record.state) else { continue };
             let (mut stack, lost) = stacks.decode(python, &running.walk.frames);
-            counters.frames_undecodable += lost;
-            let mut is_stack_cut = running.walk.is_cut || lost > 0;
-            if running.is_torn {
-                // Its greenlet may be on its way out: then its stack was read with those of the suspended.
-                match self.between_switches(python, finder, running.greenlet) {
-                    Some(green) => (stack, is_stack_cut) = (green.decoded.stack.clone(), false),
-                    None => counters.stacks_torn += 1,
-                }
+            let mut is_stack_cut = running.walk.is_cut;
+            // What is no frame does not decode: then the head was another green thread's.
+            if running.is_torn || lost > 0 {
+                let between = self.between_switches(python, finder, running.greenlet);
+                counters.stacks_torn += usize::from(between.is_none());
+                is_stack_cut = between.is_none();
+                stack = between.unwrap_or_default();
             }
             counters.stacks_cut += usize::from(is_stack_cut);
             let activity = target.process.activity(kernel.tid).ok();
@@ -139,13 +138,22 @@ impl ThreadView<'_> {
         self.greens.iter().find(is_own).map_or(0, |main| main.record.thread_state)
     }
 
-    /// The current greenlet of a thread if it is being switched away from, and has not run since it was read: greenlet notes
-    /// its top frame first, and makes another one current last.
-    fn between_switches(&self, python: &Python<'_>, finder: &GreenletFinder, object: u64) -> Option<&Green> {
+    /// The stack of a thread's current greenlet if that is being switched away from, and has not run since it was read:
+    /// greenlet notes its top frame first, and makes another one current last. One that ended has no frames left.
+    fn between_switches(
+        &self,
+        python: &Python<'_>,
+        finder: &GreenletFinder,
+        object: u64,
+    ) -> Option<Vec<Located>> {
         let green = self.greens.iter().find(|green| green.record.object == object)?;
         let now = finder.read(python, &[green.record.implementation]).pop()?;
-        (now.state == GreenletState::Suspended && now == green.record && !green.decoded.is_cut)
-            .then_some(green)
+        match now.state {
+            _ if now != green.record => None,
+            GreenletState::Dead | GreenletState::Starting => Some(Vec::new()),
+            GreenletState::Suspended if !green.decoded.is_cut => Some(green.decoded.stack.clone()),
+            _ => None,
+        }
     }
 
     fn running_task(&self, stack: &[Located]) -> Option<NodeId> {
