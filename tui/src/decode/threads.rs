@@ -30,11 +30,18 @@ pub struct ThreadRecord {
 }
 
 impl Python<'_> {
-    /// The interpreter's threads.
+    /// The interpreter's threads, as far as they could be listed.
     pub fn threads(&self) -> Vec<ThreadRecord> {
+        self.list_threads().0
+    }
+
+    /// The interpreter's threads, and whether these are all: a list that changes while it is read, or is longer than is read,
+    /// ends too early.
+    pub fn list_threads(&self) -> (Vec<ThreadRecord>, bool) {
         let layout = self.layout();
         let mut threads = Vec::new();
-        let mut next = self.field(self.interpreter.interpreter, layout.interp_threads as u64).unwrap_or(0);
+        let first = self.field(self.interpreter.interpreter, layout.interp_threads as u64);
+        let Some(mut next) = first else { return (threads, false) };
         while next != 0 && threads.len() < THREAD_LIMIT {
             let Some(record) = self.memory.bytes(next, STATE_BYTES) else { break };
             if word_at(&record, layout.thread_interp) != self.interpreter.interpreter {
@@ -43,7 +50,7 @@ impl Python<'_> {
             threads.push(self.thread(next, &record));
             next = word_at(&record, layout.thread_next);
         }
-        threads
+        (threads, next == 0)
     }
 
     /// One thread, read anew; `None` if it is gone.

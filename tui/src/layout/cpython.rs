@@ -34,6 +34,8 @@ pub struct FrameLayout {
     pub locals: usize,
     /// Depth of the value stack (`stacktop`; 3.10: `f_stackdepth`).
     pub stack_top: usize,
+    /// The frame object made for the frame; zero on 3.10, where it is the frame.
+    pub frame_object: usize,
     /// Who owns the frame; zero on 3.10, which has no such field.
     pub owner: usize,
     /// Bytes up to the first local.
@@ -145,6 +147,7 @@ const PYTHON_3_10: PythonLayout = PythonLayout {
         instruction: 96,
         locals: 352,
         stack_top: 80,
+        frame_object: 0,
         owner: 0,
         header_bytes: 352,
     },
@@ -188,6 +191,7 @@ const PYTHON_3_11: PythonLayout = PythonLayout {
         instruction: 56,
         locals: 72,
         stack_top: 64,
+        frame_object: 40,
         owner: 69,
         header_bytes: 72,
     },
@@ -225,6 +229,7 @@ const PYTHON_3_12: PythonLayout = PythonLayout {
         instruction: 56,
         locals: 72,
         stack_top: 64,
+        frame_object: 48,
         owner: 70,
         header_bytes: 72,
     },

@@ -1,9 +1,10 @@
 //! Green threads of one look: found, walked, checked again, named.
 
+use super::addresses::AddressMap;
 use super::hubs::{hub_of_stack, is_machinery};
 use super::observer::Seen;
 use super::stacks::Stacks;
-use super::unchanged::{Decoded, Unchanged, switches};
+use super::unchanged::{Decoded, Fresh, Unchanged, switches};
 use super::wait::wait_of;
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
 use crate::state::{Counters, GreenThread, Labelled, NodeId};
@@ -33,10 +34,11 @@ pub fn read_green(
 ) -> Vec<Green> {
     let mut records = finder.read(python, implementations);
     counters.green_threads_lost += implementations.len() - records.len();
-    let mut tops = interpreter_frames(python, &records);
-    let recalled = unchanged.recall(python, &records, &tops);
+    let recalled = unchanged.recall(python, &records);
     // A recalled stack is byte for byte the one that was decoded: what is walked now may change on the way.
     let unknown: Vec<usize> = (0..records.len()).filter(|&index| recalled[index].is_none()).collect();
+    let mut tops = vec![0; records.len()];
+    find_tops(python, &records, &unknown, &mut tops);
     let (walks, torn) = walk_settled(python, finder, &mut records, &mut tops, unknown);
     counters.stacks_torn += torn;
     let mut fresh = Vec::new();
@@ -46,7 +48,8 @@ pub fn read_green(
             Some(decoded) => decoded,
             None => {
                 let decoded = Arc::new(decode(python, stacks, &record, &walk));
-                fresh.push((record.object, walk, top, decoded.clone()));
+                let (object, frame_object) = (record.object, record.top_frame);
+                fresh.push(Fresh { object, frame_object, top, walk, decoded: decoded.clone() });
                 decoded
             }
         };
@@ -90,10 +93,7 @@ fn walk_settled(
         if stale.is_empty() {
             break;
         }
-        let again: Vec<GreenletRecord> = stale.iter().map(|&index| records[index]).collect();
-        for (&index, top) in stale.iter().zip(interpreter_frames(python, &again)) {
-            tops[index] = top;
-        }
+        find_tops(python, records, &stale, tops);
         unsettled = walk_again(python, &stale, tops, &mut walks);
     }
     for &index in &stale {
@@ -111,10 +111,11 @@ fn walk_settled(
 fn walk_again(python: &Python<'_>, indices: &[usize], tops: &[u64], walks: &mut [Walk]) -> HashSet<usize> {
     let minor = python.layout().minor;
     let wanted: Vec<u64> = indices.iter().map(|&index| tops[index]).collect();
-    let before = switches(&python.threads());
+    let before = switches(python);
     let walked = python.walk(&wanted);
     // The count rises when a switch is nearly done, so for frames on the C stack it tells too late.
-    let is_quiet = walked.iter().all(|walk| walk.shims.is_empty()) && switches(&python.threads()) == before;
+    let is_quiet =
+        before.is_some() && walked.iter().all(|walk| walk.shims.is_empty()) && switches(python) == before;
     let is_still = if is_quiet { vec![true; walked.len()] } else { python.are_still(&wanted, &walked) };
     let mut unsettled = HashSet::new();
     for ((&index, walk), is_still) in indices.iter().zip(walked).zip(is_still) {
@@ -156,6 +157,13 @@ fn changed(
     differing
 }
 
+fn find_tops(python: &Python<'_>, records: &[GreenletRecord], indices: &[usize], tops: &mut [u64]) {
+    let wanted: Vec<GreenletRecord> = indices.iter().map(|&index| records[index]).collect();
+    for (&index, top) in indices.iter().zip(interpreter_frames(python, &wanted)) {
+        tops[index] = top;
+    }
+}
+
 /// The innermost frame of each suspended greenlet; zero for the others.
 fn interpreter_frames(python: &Python<'_>, records: &[GreenletRecord]) -> Vec<u64> {
     const INTERPRETER_FRAME: u64 = 24;
@@ -180,9 +188,9 @@ pub fn present_green(
     stacks: &mut Stacks,
     greens: &[Green],
     seen: &mut Seen,
-    tid_of: &HashMap<u64, i32>,
+    tid_of: &AddressMap<u64, i32>,
 ) -> Vec<GreenThread> {
-    let mut classes: HashMap<u64, Arc<str>> = HashMap::new();
+    let mut classes: AddressMap<u64, Arc<str>> = AddressMap::default();
     greens
         .iter()
         .map(|green| {

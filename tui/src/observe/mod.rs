@@ -1,6 +1,7 @@
 //! Assembling a snapshot: one look at a process, from threads to edges.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod bridge;
 mod candidates;
 mod drivers;
@@ -19,6 +20,7 @@ mod threads;
 mod unchanged;
 mod wait;
 
+pub use addresses::AddressMap;
 pub use candidates::{Candidate, candidates};
 pub use hubs::{hub_kind_of_frames, is_hub_file};
 pub use observer::{LookError, Observer};

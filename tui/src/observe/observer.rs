@@ -1,5 +1,6 @@
 //! The observer: keeps what is known between looks and takes a snapshot.
 
+use super::addresses::AddressMap;
 use super::bridge::bridge_edges;
 use super::drivers::Drivers;
 use super::green::{present_green, read_green};
@@ -15,7 +16,7 @@ use crate::state::{
     Counters, Edge, EdgeKind, Fd, Frame, GreenThread, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task,
     Timer, Wait, WaitKind,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -58,7 +59,7 @@ impl LookError {
 /// When a node was first seen, and since when its stack is the same.
 #[derive(Debug, Default)]
 pub struct Seen {
-    nodes: HashMap<NodeId, (Instant, Instant, u64, u64)>,
+    nodes: AddressMap<NodeId, (Instant, Instant, u64, u64)>,
     round: u64,
     /// When the round started.
     now: Option<Instant>,
@@ -209,7 +210,7 @@ impl Observer {
         let is_same = self.last_search.as_ref().is_some_and(|search| search.is_same);
 
         let python = Python::new(&self.target.memory, &self.target.interpreter);
-        self.unchanged.start_round(self.stacks.verify(&python), &python.threads());
+        self.unchanged.start_round(&python, self.stacks.verify(&python));
         let greens = read_green(
             &python,
             &self.finder,
@@ -233,7 +234,7 @@ impl Observer {
         let kernel = os_threads(&self.target.process);
         let matched = match_threads(&self.target.memory, &records, &kernel);
         let owners = thread_of_main(&greens, &records, &maps);
-        let tid_of: HashMap<u64, i32> =
+        let tid_of: AddressMap<u64, i32> =
             owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
         let mut green_threads = present_green(&python, &mut self.stacks, &greens, &mut self.seen, &tid_of);
         let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);

@@ -78,6 +78,7 @@ fn common_tail<'a>(one: &[RawFrame], other: &'a [RawFrame]) -> &'a [RawFrame] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::unchanged::switches;
     use super::*;
     use crate::layout::{PythonLayout, PythonVersion};
     use crate::remote::{Image, Interpreter, Memory, Request, TypeAddresses};
@@ -222,6 +223,30 @@ mod tests {
         assert_eq!(python.are_still(&[INNER], &walks), [true]);
         let later = Python::new(&ran_meanwhile, &interpreter);
         assert_eq!(later.are_still(&[INNER], &walks), [false]);
+    }
+
+    #[test]
+    fn a_list_of_threads_that_is_cut_short_never_tells_that_nothing_switched() {
+        let interpreter = interpreter(12);
+        let listed = |next: u64| {
+            let mut image = image(12, 7, &WHOLE);
+            let mut head = vec![0; 128];
+            put(&mut head, interpreter.layout.interp_threads, STATE);
+            image.place(INTERPRETER, head);
+            for (_, state) in image.ranges_mut().filter(|(start, _)| **start == STATE) {
+                put(state, interpreter.layout.thread_next, next);
+            }
+            image
+        };
+        let whole = listed(0);
+        assert_eq!(switches(&Python::new(&whole, &interpreter)), Some(vec![(STATE, 7)]));
+        // The next one cannot be read, or the list leads back into itself.
+        for next in [0xdead_0000, STATE] {
+            let cut = listed(next);
+            let python = Python::new(&cut, &interpreter);
+            assert!(!python.threads().is_empty());
+            assert_eq!(switches(&python), None);
+        }
     }
 
     #[test]

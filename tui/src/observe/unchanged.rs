@@ -4,12 +4,12 @@
 //! a green thread is read and compared; only where a byte differs the stack is walked and decoded again. If no thread has
 //! switched since the last look, no suspended stack can differ, and none is read.
 
+use super::addresses::AddressMap;
 use super::stacks::{Located, places};
-use crate::decode::{GreenletRecord, Python, ThreadRecord, Walk};
-use crate::remote::Request;
+use crate::decode::{GreenletRecord, Python, Walk};
+use crate::remote::{Request, word_at};
 use crate::state::{Frame, Hub, Labelled, Wait};
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A suspended stack with all that follows from it.
@@ -38,9 +38,25 @@ impl Decoded {
     }
 }
 
+/// A suspended stack that was walked and decoded in this round.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The green thread.
+    pub object: u64,
+    /// Its top frame object.
+    pub frame_object: u64,
+    /// The frame that leads to.
+    pub top: u64,
+    /// Its frames.
+    pub walk: Walk,
+    /// And what follows.
+    pub decoded: Arc<Decoded>,
+}
+
 #[derive(Debug)]
 struct Known {
-    top: u64,
+    /// The frame object that leads to the innermost frame, and which that names: with the same bytes it still does.
+    frame_object: u64,
     start: u64,
     bytes: Vec<u8>,
     decoded: Arc<Decoded>,
@@ -51,14 +67,14 @@ struct Known {
 /// What was decoded at the last look, by green thread.
 #[derive(Debug, Default)]
 pub struct Unchanged {
-    known: HashMap<u64, Known>,
+    known: AddressMap<u64, Known>,
     epoch: u64,
     round: u64,
-    /// Thread states with their counts of switches, at the start of the round.
-    switches: Vec<(u64, u64)>,
+    /// Thread states with their counts of switches, at the start of the round; `None` if not all of them are known.
+    switches: Option<Vec<(u64, u64)>>,
     /// They are those of the round before.
     is_quiet: bool,
-    /// Receives the bytes of a look; kept, since megabytes of fresh memory cost more than what is read into them.
+    /// Receives the bytes of a batch.
     fresh: Vec<u8>,
 }
 
@@ -67,17 +83,19 @@ const EXTENT_LIMIT: u64 = 4096;
 /// Bytes behind the innermost frame's head that are compared: its local variables and value stack tell the wait.
 const TAIL_BYTES: u64 = 192;
 
-/// Thread states with their counts of switches.
-pub fn switches(threads: &[ThreadRecord]) -> Vec<(u64, u64)> {
-    threads.iter().map(|thread| (thread.state, thread.context_version)).collect()
+/// Thread states with their counts of switches; `None` if not all threads could be listed: one that is not among them may have
+/// switched.
+pub fn switches(python: &Python<'_>) -> Option<Vec<(u64, u64)>> {
+    let (threads, is_complete) = python.list_threads();
+    is_complete.then(|| threads.iter().map(|thread| (thread.state, thread.context_version)).collect())
 }
 
 impl Unchanged {
     /// Forgets all if code objects were replaced since the last look.
-    pub fn start_round(&mut self, epoch: u64, threads: &[ThreadRecord]) {
+    pub fn start_round(&mut self, python: &Python<'_>, epoch: u64) {
         self.round += 1;
-        let switches = switches(threads);
-        self.is_quiet = switches == self.switches;
+        let switches = switches(python);
+        self.is_quiet = switches.is_some() && switches == self.switches;
         self.switches = switches;
         if epoch != self.epoch {
             self.known.clear();
@@ -85,17 +103,12 @@ impl Unchanged {
         }
     }
 
-    /// The stacks that are as they were, in the order of the records; `tops` are their innermost frames.
-    pub fn recall(
-        &mut self,
-        python: &Python<'_>,
-        records: &[GreenletRecord],
-        tops: &[u64],
-    ) -> Vec<Option<Arc<Decoded>>> {
+    /// The stacks that are as they were, in the order of the records.
+    pub fn recall(&mut self, python: &Python<'_>, records: &[GreenletRecord]) -> Vec<Option<Arc<Decoded>>> {
+        let is_at = |known: &&Known, record: &GreenletRecord| known.frame_object == record.top_frame;
         let known: Vec<Option<&Known>> = records
             .iter()
-            .zip(tops)
-            .map(|(record, &top)| self.known.get(&record.object).filter(|known| known.top == top))
+            .map(|record| self.known.get(&record.object).filter(|known| is_at(known, record)))
             .collect();
         let round = self.round;
         let recall = |known: &Known| {
@@ -107,38 +120,41 @@ impl Unchanged {
         }
         let extents: Vec<(u64, usize)> =
             known.iter().flatten().map(|known| (known.start, known.bytes.len())).collect();
-        let mut fresh = read_extents(python, &extents, &mut self.fresh).into_iter();
-        known
-            .into_iter()
-            .map(|known| {
-                let known = known?;
-                let is_same = fresh.next().flatten().is_some_and(|bytes| bytes == known.bytes);
-                is_same.then(|| recall(known))
-            })
-            .collect()
+        let mut are_same = Vec::with_capacity(extents.len());
+        let mut at_hand = known.iter().flatten();
+        read_extents(python, &extents, &mut self.fresh, |bytes| {
+            let known = at_hand.next();
+            are_same.push(bytes.is_some() && bytes == known.map(|known| known.bytes.as_slice()));
+        });
+        let mut are_same = are_same.into_iter();
+        let mut same = |known: &Known| are_same.next().unwrap_or(false).then(|| recall(known));
+        known.iter().copied().map(|known| known.and_then(&mut same)).collect()
     }
 
     /// Keeps what was recalled and decoded in this round: what is neither has ended.
-    pub fn keep(&mut self, python: &Python<'_>, decoded: Vec<(u64, Walk, u64, Arc<Decoded>)>) {
+    pub fn keep(&mut self, python: &Python<'_>, decoded: Vec<Fresh>) {
         let round = self.round;
         self.known.retain(|_, known| known.round.get() == round);
-        let decoded: Vec<_> = decoded
-            .into_iter()
-            .filter_map(|(object, walk, top, decoded)| {
-                Some((object, extent(python, &walk)?, walk, top, decoded))
-            })
-            .collect();
-        let extents: Vec<(u64, usize)> = decoded.iter().map(|&(_, extent, ..)| extent).collect();
-        for (bytes, (object, (start, _), walk, top, decoded)) in
-            read_extents(python, &extents, &mut self.fresh).into_iter().zip(decoded)
-        {
-            // It may have run since it was walked: the bytes kept must be those of the stack that was decoded.
-            let Some(bytes) = bytes else { continue };
-            if python.walk_within(top, start, bytes).is_some_and(|again| again.frames == walk.frames) {
-                let known = Known { top, start, bytes: bytes.to_vec(), decoded, round: Cell::new(round) };
-                self.known.insert(object, known);
+        let decoded: Vec<_> =
+            decoded.into_iter().filter_map(|fresh| Some((extent(python, &fresh.walk)?, fresh))).collect();
+        let extents: Vec<(u64, usize)> = decoded.iter().map(|&(extent, _)| extent).collect();
+        let known = &mut self.known;
+        let mut decoded = decoded.into_iter();
+        read_extents(python, &extents, &mut self.fresh, |bytes| {
+            let Some(((start, _), fresh)) = decoded.next() else { return };
+            let Some(bytes) = bytes else { return };
+            let Fresh { object, frame_object, top, walk, decoded } = fresh;
+            let Some(at) = top.checked_sub(start) else { return };
+            if word_at(bytes, at as usize + python.layout().frame.frame_object) != frame_object {
+                return;
             }
-        }
+            // It may have run since it was walked: the bytes kept must be those of the stack that was decoded.
+            if python.walk_within(top, start, bytes).is_some_and(|again| again.frames == walk.frames) {
+                let kept =
+                    Known { frame_object, start, bytes: bytes.to_vec(), decoded, round: Cell::new(round) };
+                known.insert(object, kept);
+            }
+        });
     }
 }
 
@@ -153,23 +169,30 @@ fn extent(python: &Python<'_>, walk: &Walk) -> Option<(u64, usize)> {
     (end - start <= EXTENT_LIMIT).then_some((start, (end - start) as usize))
 }
 
-/// Reads each range into its part of `buffer`; `None` for a range that cannot be read.
-fn read_extents<'b>(
+/// Reads each range and hands it on in turn, `None` for one that cannot be read. A batch has room in the processor's cache:
+/// what is only compared need not go through memory.
+fn read_extents(
     python: &Python<'_>,
     extents: &[(u64, usize)],
-    buffer: &'b mut Vec<u8>,
-) -> Vec<Option<&'b [u8]>> {
-    let length: usize = extents.iter().map(|&(_, length)| length).sum();
-    if buffer.len() < length {
-        buffer.resize(length, 0);
+    buffer: &mut Vec<u8>,
+    mut take: impl FnMut(Option<&[u8]>),
+) {
+    const BATCH: usize = 128;
+    for batch in extents.chunks(BATCH) {
+        let length: usize = batch.iter().map(|&(_, length)| length).sum();
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let mut rest = buffer.as_mut_slice();
+        let mut requests = Vec::with_capacity(batch.len());
+        for &(start, length) in batch {
+            let (own, behind) = rest.split_at_mut(length);
+            requests.push(Request::new(start, own));
+            rest = behind;
+        }
+        python.memory.read_many(&mut requests);
+        for request in &requests {
+            take(request.is_read.then_some(&*request.buffer));
+        }
     }
-    let mut rest = buffer.as_mut_slice();
-    let mut requests = Vec::with_capacity(extents.len());
-    for &(start, length) in extents {
-        let (own, behind) = rest.split_at_mut(length);
-        requests.push(Request::new(start, own));
-        rest = behind;
-    }
-    python.memory.read_many(&mut requests);
-    requests.into_iter().map(|request| request.is_read.then_some(&*request.buffer)).collect()
 }

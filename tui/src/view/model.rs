@@ -2,6 +2,7 @@
 
 use super::pulse::Pulse;
 use crate::lint::{self, Context, Finding};
+use crate::observe::AddressMap;
 use crate::state::{Frame, NodeId, Site, Sites, Snapshot, Stall};
 use crate::watch::WatchCounters;
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ pub struct Model {
     pub ended: Option<String>,
     /// Rises with every change, so that what is derived can be kept until then.
     pub version: u64,
-    places: HashMap<NodeId, usize>,
+    places: AddressMap<NodeId, usize>,
     stacks: HashMap<i32, (Vec<Arc<Frame>>, u32)>,
 }
 
