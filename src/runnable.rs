@@ -60,6 +60,8 @@ pub enum Runnable {
     Fire(Py<Timer>),
     /// Switch into a green thread for the first time.
     Start(Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>),
+    /// A semaphore was released while somebody waited for it: the first may go on.
+    Grant(Py<PyAny>),
     /// Call an asyncio handle.
     Handle(Py<PyAny>),
     /// A sink of an asyncio loop has been told something.

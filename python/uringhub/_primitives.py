@@ -16,7 +16,7 @@ def install(recode):
     _native.bind_event(event.Event, event.NOT_USED)
     recode(event.Event.__init__, _event_init)
     _native.bind_queue(queue)
-    _native.bind_semaphore(semaphore.Semaphore)
+    _native.bind_semaphore(semaphore.Semaphore, semaphore.BoundedSemaphore)
     _native.bind_timeout(timeout.Timeout)
     _spawns(recode)
 

@@ -399,6 +399,11 @@ impl Core {
             visit.call(&waiter.who)?;
         }
         visit.call(&local.guest)?;
+        for runnable in local.state.engine.turn.ready() {
+            if let Runnable::Grant(semaphore) = runnable {
+                visit.call(semaphore)?;
+            }
+        }
         local.state.engine.traverse(&visit)
     }
 

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::core::{Core, Local};
 use super::state::{Outcome, Runnable, WaiterId};
-use super::{greenlet, hooks, runner};
+use super::{greenlet, hooks, runner, semaphore};
 use crate::fastcall::{Arguments, Function};
 use crate::raised::{Failure, Raised, raise};
 use crate::turn::now_ns;
@@ -163,12 +163,17 @@ fn try_next<'py>(core: &Bound<'py, Core>) -> PyResult<Option<Green<'py>>> {
 fn resume<'py>(core: &Bound<'py, Core>, id: WaiterId) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = core.py();
     let who = core.get().local()?.borrow_mut().state.resume(py, id);
-    match who.map(|who| who.into_bound(py)) {
-        Some(who) if !hooks::is_plain(&who) => match hooks::resume(&who) {
-            Ok(_) => Ok(None),
-            Err(error) => report(core, error).map(|()| None),
-        },
-        who => Ok(who),
+    who.map_or(Ok(None), |who| go_on(core, who.into_bound(py)))
+}
+
+/// A suspended green thread, for the caller to switch to; None if its own `switch` has been called.
+fn go_on<'py>(core: &Bound<'py, Core>, green: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if hooks::is_plain(&green) {
+        return Ok(Some(green));
+    }
+    match hooks::resume(&green) {
+        Ok(_) => Ok(None),
+        Err(error) => report(core, error).map(|()| None),
     }
 }
 
@@ -221,6 +226,14 @@ fn step<'py>(core: &Bound<'py, Core>, runnable: Runnable) -> PyResult<Option<Bou
             };
             core.get().with_state(|state| state.rearm(id));
             result.map(|()| None)
+        }
+        Runnable::Grant(semaphore) => {
+            let semaphore = semaphore.bind(py);
+            let green = match semaphore::first(semaphore)? {
+                Some(_) => semaphore::grant(semaphore)?,
+                None => return Ok(None),
+            };
+            go_on(core, green)
         }
         // Taken by the caller, or by a runner.
         Runnable::Resume(_) | Runnable::Start(..) | Runnable::Handle(_) | Runnable::Ready(_) => Ok(None),

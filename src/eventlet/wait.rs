@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use super::core::{Core, deadline_ns};
 use super::held::Held;
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
-use super::{greenlet, hooks, tasks};
+use super::{greenlet, hooks, semaphore, tasks};
 use crate::proactor::Op;
 use crate::raised::{Raised, raise};
 
@@ -27,6 +27,8 @@ enum Next {
     Another(Py<PyAny>),
     /// A handle is next, which a runner takes.
     Handles,
+    /// A semaphore is next, for the first that waits for it.
+    Grant(Py<PyAny>),
     Hub,
 }
 
@@ -36,6 +38,7 @@ impl State {
         loop {
             let id = match self.engine.turn.peek() {
                 Some(Runnable::Resume(id)) => *id,
+                Some(Runnable::Grant(semaphore)) => return Next::Grant(semaphore.clone_ref(py)),
                 Some(runnable) if runnable.is_of_loop() => return Next::Handles,
                 _ => return Next::Hub,
             };
@@ -178,8 +181,15 @@ fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Opti
             }
             local.state.hand_off(py, me.as_ptr())
         };
-        if !matches!(next, Next::Hub) || !super::run::renew(core)? {
-            break next;
+        match next {
+            Next::Grant(semaphore) => match grant(core, semaphore.bind(py))? {
+                Granted::Nobody => {}
+                Granted::Somebody(other) if other.is(me) => break Next::Myself,
+                Granted::Somebody(other) => break Next::Another(other.unbind()),
+                Granted::ByHub => break Next::Hub,
+            },
+            Next::Hub if super::run::renew(core)? => {}
+            next => break next,
         }
     };
     match next {
@@ -189,8 +199,38 @@ fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Opti
             Some(runner) => Ok(Some(runner).filter(|runner| !runner.is(me))),
             None => hub_greenlet(core).map(Some),
         },
-        Next::Hub => hub_greenlet(core).map(Some),
+        Next::Hub | Next::Grant(_) => hub_greenlet(core).map(Some),
     }
+}
+
+/// Who goes on when a semaphore's turn has come.
+enum Granted<'py> {
+    Nobody,
+    Somebody(Bound<'py, PyAny>),
+    /// Only the hub can switch to the one that is to go on.
+    ByHub,
+}
+
+/// Does the front of the batch, which grants a semaphore, unless that is for the hub to do.
+fn grant<'py>(core: &Bound<'py, Core>, semaphore: &Bound<'py, PyAny>) -> PyResult<Granted<'py>> {
+    let first = semaphore::first(semaphore)?;
+    if let Some(first) = &first
+        && !can_go_straight_to(core, first)?
+    {
+        return Ok(Granted::ByHub);
+    }
+    let done = core.get().local()?.borrow_mut().state.engine.turn.next();
+    drop(done);
+    match first {
+        Some(_) => semaphore::grant(semaphore).map(Granted::Somebody),
+        None => Ok(Granted::Nobody),
+    }
+}
+
+/// Whether a green thread that leaves may switch to this one, which waits: it has no `switch` of its own, and it is
+/// the hub's child, and so of this thread.
+fn can_go_straight_to(core: &Bound<'_, Core>, green: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(hooks::is_plain(green) && greenlet::has_parent(green, &hub_greenlet(core)?))
 }
 
 /// A wait for nothing but to be woken.

@@ -1,5 +1,6 @@
 """spawn, Event, Timeout and Semaphore: what eventlet's own code does, on its hub and on ours."""
 
+import isolated
 from programs.own_process import in_own_process
 
 
@@ -236,3 +237,113 @@ def test_a_bounded_semaphore_refuses_and_a_semaphore_is_fair():
     assert lock.counter == 1 and lock.acquire(blocking=False) is True
     assert lock.acquire(timeout=0.01) is False
     assert lock.balance == 0
+
+
+SEMAPHORE_PROGRAM = """
+    import eventlet
+    from eventlet import hubs, lock, semaphore
+
+    class Own(semaphore.Semaphore):
+        def _do_acquire(self):
+            said.append("own look")
+            super()._do_acquire()
+
+    said = []
+
+    def run(sem, name):
+        with sem:
+            said.append((name, "in", sem.counter, len(sem._waiters)))
+            eventlet.sleep(0)
+        said.append((name, "out", sem.counter, len(sem._waiters)))
+
+    def tick(count):
+        for step in range(count):
+            said.append(("tick", step))
+            eventlet.sleep(0)
+
+    for sem in (semaphore.Semaphore(1), semaphore.Semaphore(2), semaphore.BoundedSemaphore(1), lock.Lock(),
+                Own(1)):
+        threads = [eventlet.spawn(tick, 6)]
+        threads += [eventlet.spawn(run, sem, name) for name in range(6)]
+        eventlet.sleep(0)
+        # 1. One that waits is killed. 2. One is killed between the release that is for it and its turn.
+        threads[4].kill()
+        eventlet.sleep(0)
+        eventlet.sleep(0)
+        threads[3].kill()
+        # 3. A stray switch does not give anybody the semaphore.
+        hubs.get_hub().schedule_call_global(0, threads[6].switch)
+        for thread in threads:
+            try:
+                thread.wait()
+            except eventlet.greenlet.GreenletExit:
+                said.append("killed")
+        said.append((type(sem).__name__, sem.counter, len(sem._waiters), sem.balance))
+
+    # 4. Two releases in one turn of one that waits, and two that wait: each is looked after once.
+    sem = semaphore.Semaphore(0)
+    threads = [eventlet.spawn(run, sem, name) for name in range(2)]
+    eventlet.sleep(0)
+    sem.release(); sem.release(); sem.release()
+    said.append(sem.counter)
+    for thread in threads:
+        thread.wait()
+    said.append((sem.counter, sem.acquire(False), sem.acquire(True, 0.01), sem.acquire(timeout=0.01)))
+
+    # 5. A time that is up among others that wait without one.
+    sem = semaphore.Semaphore(0)
+    patient = eventlet.spawn(run, sem, "patient")
+    said.append(sem.acquire(timeout=0.01))
+    sem.release()
+    patient.wait()
+
+    # 6. An own acquire is what `with` calls, of the class or of the instance.
+    class Loud(semaphore.Semaphore):
+        def acquire(self):
+            said.append("loud")
+            return super().acquire()
+
+    with Loud(1):
+        pass
+    sem = semaphore.Semaphore(1)
+    sem.acquire = lambda: said.append("of the instance")
+    with sem:
+        pass
+    try:
+        lock.Lock().release()
+    except RuntimeError as error:
+        said.append(str(error))
+    print(said)
+"""
+
+
+def test_semaphores_and_locks_are_granted_in_the_order_of_the_stock_hub(our_hub):
+    stock = isolated.run(SEMAPHORE_PROGRAM, hub=isolated.EPOLLS).stdout
+    assert "killed" in stock and "own look" in stock and "release unlocked lock" in stock
+    assert isolated.run(SEMAPHORE_PROGRAM, hub=our_hub).stdout == stock
+
+
+def test_one_that_dies_with_the_semaphore_granted_to_it_stops_nobody(hub):
+    isolated.run(
+        """
+        import eventlet
+        from eventlet import semaphore
+
+        sem, done = semaphore.Semaphore(0), []
+
+        def run(name):
+            sem.acquire()
+            done.append(name)
+            sem.release()
+            if name == 0:
+                raise ZeroDivisionError
+
+        for name in range(3):
+            eventlet.spawn_n(run, name)
+        eventlet.sleep(0)
+        sem.release()
+        eventlet.sleep(0.01)
+        assert done == [0, 1, 2] and sem.counter == 1, (done, sem.counter)
+        """,
+        hub=hub,
+    )
