@@ -369,3 +369,47 @@ pub fn attribute<'py>(
         )
     }
 }
+
+/// A member of the instances of a class with `__slots__`: its descriptor is looked up once.
+pub struct Slot {
+    descriptor: Py<PyAny>,
+    name: Py<PyString>,
+}
+
+impl Slot {
+    /// The member of that name.
+    pub fn of(class: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let name = PyString::intern(class.py(), name);
+        Ok(Self { descriptor: class.getattr(&name)?.unbind(), name: name.unbind() })
+    }
+
+    /// `object.name`.
+    pub fn get<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = object.py();
+        let descriptor = self.descriptor.as_ptr();
+        // SAFETY: descriptor and object are alive, and so are their types; the slot is only written with the GIL held.
+        // It checks the object's class, and its result is a new reference or null with an exception.
+        unsafe {
+            match (*ffi::Py_TYPE(descriptor)).tp_descr_get {
+                Some(get) => {
+                    let class = ffi::Py_TYPE(object.as_ptr()).cast();
+                    Bound::from_owned_ptr_or_err(py, get(descriptor, object.as_ptr(), class))
+                }
+                None => object.getattr(&self.name),
+            }
+        }
+    }
+
+    /// `object.name = value`.
+    pub fn set(&self, object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let descriptor = self.descriptor.as_ptr();
+        // SAFETY: as for `get`; the slot takes a reference of its own of the value.
+        let status = unsafe {
+            match (*ffi::Py_TYPE(descriptor)).tp_descr_set {
+                Some(set) => set(descriptor, object.as_ptr(), value.as_ptr()),
+                None => return object.setattr(&self.name, value),
+            }
+        };
+        if status < 0 { Err(PyErr::fetch(object.py())) } else { Ok(()) }
+    }
+}

@@ -12,6 +12,7 @@ use super::runner::{self, Runners};
 use super::state::{Outcome, Runnable, Side, State, Waiter};
 use super::thread_bound::ThreadBound;
 use super::timer::Timer;
+use super::unlock::Relay;
 use super::{greenlet, host, run, wait};
 use crate::asyncio::{Loan, LoopCore};
 use crate::proactor::Waker;
@@ -29,6 +30,8 @@ pub struct Local {
     pub blocking_is_watched: bool,
     /// The hub's greenlet is inside a callback, which goes on when control comes back to it.
     pub calling: bool,
+    /// The hand-over between those that wait for a queue which that callback is.
+    pub relay: Option<Relay>,
     /// Turns that green threads have begun since the hub's greenlet last did.
     pub renewals: u32,
     /// The asyncio loop that runs on this hub's turn and driver.
@@ -169,6 +172,7 @@ impl Core {
             debug_blocking: false,
             blocking_is_watched: false,
             calling: false,
+            relay: None,
             renewals: 0,
             guest: None,
             runners: Runners::default(),
@@ -399,6 +403,9 @@ impl Core {
             visit.call(&waiter.who)?;
         }
         visit.call(&local.guest)?;
+        if let Some(relay) = &local.relay {
+            relay.traverse(&visit)?;
+        }
         for runnable in local.state.engine.turn.ready() {
             if let Runnable::Grant(semaphore) = runnable {
                 visit.call(semaphore)?;

@@ -7,6 +7,7 @@
 //! A switch and the loss of a last reference can run any Python code.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_int, c_void};
 
 use pyo3::exceptions::{PyImportError, PyTypeError};
@@ -170,6 +171,36 @@ pub fn switch<'py>(
     // greenlet checks the type of the target and takes references of its own. Null stands for no arguments,
     // and the result is a new reference or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_opt(py, (api(py).switch)(target.as_ptr(), args, kwargs)) }.ok_or(Raised)
+}
+
+thread_local! {
+    /// What the last [`pass`] of this thread was given.
+    static PASSED: RefCell<Option<Py<PyTuple>>> = const { RefCell::new(None) };
+}
+
+/// Keeps what [`switch_passing`] passes: in the frame that switches it would be kept for as long as that waits.
+pub fn pass(value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let args = PyTuple::new(value.py(), [value])?.unbind();
+    drop(PASSED.replace(Some(args)));
+    Ok(())
+}
+
+/// Drops what was passed last: the green thread that got it has taken it.
+pub fn forget_passed() {
+    drop(PASSED.take());
+}
+
+/// `target.switch(value)` with the value that [`pass`] was given.
+#[inline]
+pub fn switch_passing<'py>(target: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
+    let py = target.py();
+    debug_assert!(!PyErr::occurred(py), "switch with an exception pending");
+    let args = PASSED.with_borrow(|args| args.as_ref().map_or(std::ptr::null_mut(), |args| args.as_ptr()));
+    // SAFETY: the target is alive in the caller's frame until this returns in that same frame. The tuple is this
+    // thread's, until the next `pass` or `forget_passed`; before anything else can run greenlet has taken a
+    // reference of its own. The result is a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_opt(py, (api(py).switch)(target.as_ptr(), args, std::ptr::null_mut())) }
+        .ok_or(Raised)
 }
 
 /// `target.throw(exception)`, with an exception instance or class.

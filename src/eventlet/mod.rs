@@ -35,6 +35,7 @@ mod tasks;
 mod thread_bound;
 mod timeout;
 mod timer;
+mod unlock;
 mod wait;
 
 pub use timer::Timer;

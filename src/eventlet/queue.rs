@@ -1,4 +1,4 @@
-//! `eventlet.queue`: put, get and the hand-over between them.
+//! `eventlet.queue`: put and get; `unlock` hands over between them.
 //!
 //! This is eventlet's own algorithm, with eventlet's own waiters in the same sets, so that what a program
 //! sees of a queue (`getters`, `putters`, who runs when) does not change. Queues of eventlet's four classes
@@ -8,7 +8,7 @@
 
 use std::ffi::CStr;
 
-use pyo3::exceptions::{PyAssertionError, PyException};
+use pyo3::exceptions::PyAssertionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,23 +17,27 @@ use pyo3::types::{PyBool, PyDict, PySet, PyTuple, PyType};
 use super::core::Core;
 
 use super::timer::Timer;
-use super::{current, event, greenlet, wait};
-use crate::fastcall::{self, Arguments, Function, attribute};
+use super::{current, event, greenlet, unlock, wait};
+use crate::fastcall::{self, Arguments, Function, Slot, attribute};
 use crate::raised::{Raised, raise};
 
-struct Eventlets {
+pub struct Eventlets {
     light: Py<PyType>,
     queue: Py<PyType>,
     /// The classes that order their items.
     ordered: [Py<PyType>; 2],
     waiter: Py<PyType>,
     item_waiter: Py<PyType>,
+    /// `Waiter.greenlet`, `ItemWaiter.item` and `ItemWaiter.block`.
+    pub greenlet: Slot,
+    pub item: Slot,
+    pub block: Slot,
     /// The item of a putter whose item was taken.
-    none: Py<PyAny>,
-    full: Py<PyAny>,
+    pub none: Py<PyAny>,
+    pub full: Py<PyAny>,
     put: Py<PyAny>,
     get: Py<PyAny>,
-    unlock: Py<PyAny>,
+    pub unlock: Py<PyAny>,
 }
 
 static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
@@ -45,12 +49,16 @@ pub fn bind_queue(module: &Bound<'_, PyAny>) -> PyResult<()> {
     let class =
         |name: &str| -> PyResult<Py<PyType>> { Ok(module.getattr(name)?.cast_into::<PyType>()?.unbind()) };
     let light = module.getattr("LightQueue")?.cast_into::<PyType>()?;
+    let slot = |class: &str, name: &str| -> PyResult<Slot> { Slot::of(&module.getattr(class)?, name) };
     let eventlets = Eventlets {
         light: light.clone().unbind(),
         queue: class("Queue")?,
         ordered: [class("PriorityQueue")?, class("LifoQueue")?],
         waiter: class("Waiter")?,
         item_waiter: class("ItemWaiter")?,
+        greenlet: slot("Waiter", "greenlet")?,
+        item: slot("ItemWaiter", "item")?,
+        block: slot("ItemWaiter", "block")?,
         none: module.getattr("_NONE")?.unbind(),
         full: module.getattr("Full")?.unbind(),
         put: light.getattr("put")?.unbind(),
@@ -60,29 +68,30 @@ pub fn bind_queue(module: &Bound<'_, PyAny>) -> PyResult<()> {
     let _ = EVENTLETS.set(py, eventlets);
     fastcall::bind::<Put>(&light)?;
     fastcall::bind::<Get>(&light)?;
-    fastcall::bind::<Unlock>(&light)
+    fastcall::bind::<unlock::Unlock>(&light)
 }
 
-fn eventlets(py: Python<'_>) -> &Eventlets {
+pub fn eventlets(py: Python<'_>) -> &Eventlets {
     EVENTLETS.get(py).expect("the methods were bound after this was set")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Light,
     Counting,
     Ordered,
 }
 
 /// A queue of one of eventlet's own classes, on a thread whose hub is ours.
-struct Queue<'a, 'py> {
-    this: &'a Bound<'py, PyAny>,
-    core: Bound<'py, Core>,
-    kind: Kind,
+pub struct Queue<'a, 'py> {
+    pub this: &'a Bound<'py, PyAny>,
+    pub core: Bound<'py, Core>,
+    pub kind: Kind,
 }
 
 impl<'a, 'py> Queue<'a, 'py> {
-    fn open(this: &'a Bound<'py, PyAny>) -> Option<Self> {
+    /// None where eventlet's own code must run.
+    pub fn open(this: &'a Bound<'py, PyAny>) -> Option<Self> {
         let py = this.py();
         let (known, class) = (eventlets(py), this.get_type());
         let kind = if class.is(&known.queue) {
@@ -97,34 +106,37 @@ impl<'a, 'py> Queue<'a, 'py> {
         Some(Self { this, core: current::get(py)?, kind })
     }
 
-    fn py(&self) -> Python<'py> {
+    pub fn py(&self) -> Python<'py> {
         self.this.py()
     }
 
-    fn len(&self) -> PyResult<usize> {
-        attribute(self.this, intern!(self.py(), "queue"))?.len()
+    /// What the queue holds: a deque, or a list where items are ordered.
+    pub fn items(&self) -> PyResult<Bound<'py, PyAny>> {
+        attribute(self.this, intern!(self.py(), "queue"))
     }
 
-    fn has_room(&self) -> PyResult<bool> {
+    /// Whether one more item fits besides so many.
+    pub fn has_room(&self, len: usize) -> PyResult<bool> {
         let maxsize = attribute(self.this, intern!(self.py(), "maxsize"))?;
-        Ok(maxsize.is_none() || maxsize.gt(self.len()?)?)
+        Ok(maxsize.is_none() || maxsize.gt(len)?)
     }
 
-    fn getters(&self) -> PyResult<Bound<'py, PySet>> {
+    pub fn getters(&self) -> PyResult<Bound<'py, PySet>> {
         Ok(attribute(self.this, intern!(self.py(), "getters"))?.cast_into()?)
     }
 
-    fn putters(&self) -> PyResult<Bound<'py, PySet>> {
+    pub fn putters(&self) -> PyResult<Bound<'py, PySet>> {
         Ok(attribute(self.this, intern!(self.py(), "putters"))?.cast_into()?)
     }
 
+    /// `queue._put(item)`; `items` is what the queue holds.
     #[inline(never)]
-    fn add(&self, item: &Bound<'py, PyAny>) -> PyResult<()> {
+    pub fn add(&self, items: &Bound<'py, PyAny>, item: &Bound<'py, PyAny>) -> PyResult<()> {
         let py = self.py();
         if self.kind == Kind::Ordered {
             return self.this.call_method1(intern!(py, "_put"), (item,)).map(drop);
         }
-        attribute(self.this, intern!(py, "queue"))?.call_method1(intern!(py, "append"), (item,))?;
+        items.call_method1(intern!(py, "append"), (item,))?;
         if self.kind == Kind::Counting {
             let tasks = attribute(self.this, intern!(py, "unfinished_tasks"))?.extract::<i64>()?;
             self.this.setattr(intern!(py, "unfinished_tasks"), tasks + 1)?;
@@ -136,18 +148,19 @@ impl<'a, 'py> Queue<'a, 'py> {
         Ok(())
     }
 
+    /// `queue._get()`.
     #[inline(never)]
-    fn take(&self) -> PyResult<Bound<'py, PyAny>> {
+    pub fn take(&self, items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         if self.kind == Kind::Ordered {
             return self.this.call_method0(intern!(py, "_get"));
         }
-        attribute(self.this, intern!(py, "queue"))?.call_method0(intern!(py, "popleft"))
+        items.call_method0(intern!(py, "popleft"))
     }
 
     /// `queue._schedule_unlock()`.
     #[inline(never)]
-    fn schedule_unlock(&self) -> PyResult<()> {
+    pub fn schedule_unlock(&self) -> PyResult<()> {
         let py = self.py();
         if !attribute(self.this, intern!(py, "_event_unlock"))?.is_none() {
             return Ok(());
@@ -162,10 +175,11 @@ impl<'a, 'py> Queue<'a, 'py> {
     fn enter_putters(&self, item: &Bound<'py, PyAny>) -> PyResult<Parked<'py>> {
         let py = self.py();
         let waiter = greenlet::allocate(eventlets(py).item_waiter.bind(py))?;
-        waiter.setattr(intern!(py, "item"), item)?;
-        waiter.setattr(intern!(py, "block"), PyBool::new(py, true))?;
+        let known = eventlets(py);
+        known.item.set(&waiter, item)?;
+        known.block.set(&waiter, &PyBool::new(py, true))?;
         let me = greenlet::current(py)?;
-        set_greenlet(&waiter, Some(&me))?;
+        known.greenlet.set(&waiter, &me)?;
         self.putters()?.add(&waiter)?;
         if self.getters()?.len() > 0 {
             self.schedule_unlock()?;
@@ -179,14 +193,15 @@ impl<'a, 'py> Queue<'a, 'py> {
         woken: PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
-        set_greenlet(waiter, None)?;
+        let known = eventlets(py);
+        known.greenlet.set(waiter, py.None().bind(py))?;
         let result = woken.and_then(|woken| {
             if !woken.is(waiter) {
                 let text = format!("Invalid switch into Queue.put: {}", woken.repr()?);
                 return Err(PyAssertionError::new_err(text));
             }
-            let item = attribute(waiter, intern!(py, "item"))?;
-            if item.is(&eventlets(py).none) { Ok(()) } else { self.add(&item) }
+            let item = known.item.get(waiter)?;
+            if item.is(&known.none) { Ok(()) } else { self.add(&self.items()?, &item) }
         });
         self.putters()?.discard(waiter)?;
         result.map(|()| py.None().into_bound(py))
@@ -197,7 +212,7 @@ impl<'a, 'py> Queue<'a, 'py> {
         let py = self.py();
         let waiter = greenlet::allocate(eventlets(py).waiter.bind(py))?;
         let me = greenlet::current(py)?;
-        set_greenlet(&waiter, Some(&me))?;
+        eventlets(py).greenlet.set(&waiter, &me)?;
         self.getters()?.add(&waiter)?;
         if self.putters()?.len() > 0 {
             self.schedule_unlock()?;
@@ -210,7 +225,8 @@ impl<'a, 'py> Queue<'a, 'py> {
         waiter: &Bound<'py, PyAny>,
         woken: PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        set_greenlet(waiter, None)?;
+        let py = self.py();
+        eventlets(py).greenlet.set(waiter, py.None().bind(py))?;
         if woken.is_err() {
             self.schedule_unlock()?;
         }
@@ -282,98 +298,6 @@ impl<'a, 'py> Begun<'a, 'py> {
     }
 }
 
-fn set_greenlet<'py>(waiter: &Bound<'py, PyAny>, green: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
-    waiter.setattr(intern!(waiter.py(), "greenlet"), green)
-}
-
-/// The green thread that waits, if it still does.
-fn waiting<'py>(waiter: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let green = attribute(waiter, intern!(waiter.py(), "greenlet"))?;
-    Ok((!green.is_none()).then_some(green))
-}
-
-/// `waiter.switch(value)`: what the green thread lets escape is printed, and nothing else stops.
-fn switch<'py>(green: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<()> {
-    let py = green.py();
-    let args = PyTuple::new(py, [value])?;
-    match super::hooks::switch_with(green, &args) {
-        Err(error) if error.is_instance_of::<PyException>(py) => {
-            py.import("traceback")?.call_method1("print_exception", (error.value(py),)).map(drop)
-        }
-        other => other.map(drop),
-    }
-}
-
-impl<'py> Queue<'_, 'py> {
-    /// One step of `queue._unlock()`; false when there is nothing left to hand over.
-    fn unlock_one(&self) -> PyResult<bool> {
-        let py = self.py();
-        let (getters, putters, len) = (self.getters()?, self.putters()?, self.len()?);
-        if len > 0 && getters.len() > 0 {
-            if let Some(green) = getters.pop().map_or(Ok(None), |getter| waiting(&getter))? {
-                match self.take() {
-                    Ok(item) => switch(&green, &item)?,
-                    Err(error) => greenlet::throw(&green, error.value(py).as_any()).map(drop)?,
-                }
-            }
-        } else if putters.len() > 0 && getters.len() > 0 {
-            self.hand_over(&getters, &putters)?;
-        } else if putters.len() > 0 && self.has_room()? {
-            if let Some(putter) = putters.pop()
-                && let Some(green) = waiting(&putter)?
-            {
-                switch(&green, &putter)?;
-            }
-        } else if putters.len() > 0 {
-            return self.refuse(&putters);
-        } else {
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    /// Gives a putter's item to a getter, through the queue, which decides which item comes out.
-    fn hand_over(&self, getters: &Bound<'py, PySet>, putters: &Bound<'py, PySet>) -> PyResult<()> {
-        let py = self.py();
-        let Some(putter) = putters.pop() else { return Ok(()) };
-        let Some(putting) = waiting(&putter)? else { return Ok(()) };
-        let getting = getters.pop().map_or(Ok(None), |getter| waiting(&getter))?;
-        let Some(getting) = getting else { return putters.add(putter) };
-        let item = attribute(&putter, intern!(py, "item"))?;
-        // This makes the green thread that calls put() not put it again.
-        putter.setattr(intern!(py, "item"), &eventlets(py).none)?;
-        self.add(&item)?;
-        let item = self.take()?;
-        switch(&getting, &item)?;
-        // It may have been killed by the other one meanwhile.
-        match waiting(&putter)? {
-            Some(_) => switch(&putting, &putter),
-            None => Ok(()),
-        }
-    }
-
-    /// Tells putters that do not block that the queue is full.
-    #[cold]
-    fn refuse(&self, putters: &Bound<'py, PySet>) -> PyResult<bool> {
-        let py = self.py();
-        let mut refused = Vec::new();
-        for putter in putters.iter() {
-            if !attribute(&putter, intern!(py, "block"))?.is_truthy()? {
-                refused.push(putter);
-            }
-        }
-        for putter in &refused {
-            putters.discard(putter)?;
-            if let Some(green) = waiting(putter)? {
-                let throw = green.getattr(intern!(py, "throw"))?.unbind();
-                let args = (&eventlets(py).full,).into_pyobject(py)?.unbind();
-                Core::schedule(&self.core, Timer::call(0.0, throw, args, None::<Py<PyDict>>, None))?;
-            }
-        }
-        Ok(!refused.is_empty())
-    }
-}
-
 struct Put;
 
 impl Function for Put {
@@ -398,8 +322,9 @@ impl Put {
         let item = arguments.require(0, "item")?;
         let (block, timeout) = (arguments.named(1, "block")?, arguments.named(2, "timeout")?);
         if let Some(queue) = Queue::open(this) {
-            if queue.has_room()? {
-                queue.add(&item)?;
+            let items = queue.items()?;
+            if queue.has_room(items.len()?)? {
+                queue.add(&items, &item)?;
                 if queue.getters()?.len() > 0 {
                     queue.schedule_unlock()?;
                 }
@@ -438,11 +363,12 @@ impl Get {
         arguments.check(&["block", "timeout"])?;
         let (block, timeout) = (arguments.named(0, "block")?, arguments.named(1, "timeout")?);
         if let Some(queue) = Queue::open(this) {
-            if queue.len()? > 0 {
+            let items = queue.items()?;
+            if items.len()? > 0 {
                 if queue.putters()?.len() > 0 {
                     queue.schedule_unlock()?;
                 }
-                return queue.take().map(Begun::Done);
+                return queue.take(&items).map(Begun::Done);
             }
             if block.is_none() && timeout.as_ref().is_none_or(|timeout| timeout.is_none()) {
                 let parked = queue.enter_getters()?;
@@ -451,28 +377,5 @@ impl Get {
         }
         let block = block.unwrap_or_else(|| PyBool::new(py, true).to_owned().into_any());
         eventlets(py).get.bind(py).call1((this, block, timeout)).map(Begun::Done)
-    }
-}
-
-struct Unlock;
-
-impl Function for Unlock {
-    const NAME: &'static CStr = c"_unlock";
-    type Error = PyErr;
-
-    fn call<'py>(this: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let py = this.py();
-        arguments.check(&[])?;
-        match Queue::open(this) {
-            Some(queue) if wait::in_mainloop(&queue.core)? => {
-                let result = (|| {
-                    while queue.unlock_one()? {}
-                    Ok(())
-                })();
-                this.setattr(intern!(py, "_event_unlock"), py.None())?;
-                result.map(|()| py.None().into_bound(py))
-            }
-            _ => eventlets(py).unlock.bind(py).call1((this,)),
-        }
     }
 }

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use super::core::{Core, deadline_ns};
 use super::held::Held;
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
-use super::{greenlet, hooks, semaphore, tasks};
+use super::{greenlet, hooks, semaphore, tasks, unlock};
 use crate::proactor::Op;
 use crate::raised::{Raised, raise};
 
@@ -29,7 +29,19 @@ enum Next {
     Handles,
     /// A semaphore is next, for the first that waits for it.
     Grant(Py<PyAny>),
+    /// The hub is handing over what is in a queue.
+    Relay,
     Hub,
+}
+
+/// How the green thread that leaves goes there.
+pub enum Onward<'py> {
+    /// By a switch.
+    Switch(Bound<'py, PyAny>),
+    /// By a switch with what `greenlet::pass` was given.
+    Pass(Bound<'py, PyAny>),
+    /// Not at all: it goes on itself, with this.
+    Stay(Bound<'py, PyAny>),
 }
 
 impl State {
@@ -131,8 +143,9 @@ fn adopt(me: &Bound<'_, PyAny>, hub: &Bound<'_, PyAny>) -> PyResult<()> {
 pub fn leave<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Raised> {
     let task = set_aside(core, me)?;
     let switched = match next(core, me) {
-        Ok(Some(other)) => greenlet::switch(&other, None, None),
-        Ok(None) => Ok(core.py().None().into_bound(core.py())),
+        Ok(Onward::Switch(other)) => greenlet::switch(&other, None, None),
+        Ok(Onward::Pass(other)) => greenlet::switch_passing(&other),
+        Ok(Onward::Stay(value)) => Ok(value),
         Err(raised) => Err(raised),
     };
     match task {
@@ -164,20 +177,20 @@ pub fn adopt_by_hub(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<(
     adopt(me, &hub_greenlet(core)?)
 }
 
-/// The greenlet to leave to; None if the caller's own wake-up is next.
+/// Where the caller is to go.
 #[inline(never)]
-fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, PyAny>>, Raised> {
+fn next<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> Result<Onward<'py>, Raised> {
     raise(core.py(), choose(core, me))
 }
 
-fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Onward<'py>> {
     let py = core.py();
     let next = loop {
         let next = {
             let mut local = core.get().local()?.borrow_mut();
             // A callback of the hub that was left half-way goes on first.
             if local.calling {
-                break Next::Hub;
+                break if local.relay.is_some() { Next::Relay } else { Next::Hub };
             }
             local.state.hand_off(py, me.as_ptr())
         };
@@ -192,15 +205,20 @@ fn choose<'py>(core: &Bound<'py, Core>, me: &Bound<'py, PyAny>) -> PyResult<Opti
             next => break next,
         }
     };
-    match next {
-        Next::Myself => Ok(None),
-        Next::Another(other) => Ok(Some(other.into_bound(py))),
+    let next = match next {
+        Next::Myself => None,
+        Next::Another(other) => Some(other.into_bound(py)),
         Next::Handles => match super::runner::waiting(core)? {
-            Some(runner) => Ok(Some(runner).filter(|runner| !runner.is(me))),
-            None => hub_greenlet(core).map(Some),
+            Some(runner) => Some(runner).filter(|runner| !runner.is(me)),
+            None => Some(hub_greenlet(core)?),
         },
-        Next::Hub | Next::Grant(_) => hub_greenlet(core).map(Some),
-    }
+        Next::Relay => match unlock::relay(core, me)? {
+            Some(onward) => return Ok(onward),
+            None => Some(hub_greenlet(core)?),
+        },
+        Next::Hub | Next::Grant(_) => Some(hub_greenlet(core)?),
+    };
+    Ok(next.map_or_else(|| Onward::Stay(py.None().into_bound(py)), Onward::Switch))
 }
 
 /// Who goes on when a semaphore's turn has come.
@@ -228,9 +246,13 @@ fn grant<'py>(core: &Bound<'py, Core>, semaphore: &Bound<'py, PyAny>) -> PyResul
 }
 
 /// Whether a green thread that leaves may switch to this one, which waits: it has no `switch` of its own, and it is
-/// the hub's child, and so of this thread.
-fn can_go_straight_to(core: &Bound<'_, Core>, green: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(hooks::is_plain(green) && greenlet::has_parent(green, &hub_greenlet(core)?))
+/// the hub's child or its parent, and so of this thread.
+pub fn can_go_straight_to(core: &Bound<'_, Core>, green: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !hooks::is_plain(green) {
+        return Ok(false);
+    }
+    let hub = hub_greenlet(core)?;
+    Ok(greenlet::has_parent(green, &hub) || greenlet::has_parent(&hub, green))
 }
 
 /// A wait for nothing but to be woken.

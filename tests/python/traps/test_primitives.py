@@ -347,3 +347,130 @@ def test_one_that_dies_with_the_semaphore_granted_to_it_stops_nobody(hub):
         """,
         hub=hub,
     )
+
+
+QUEUE_PROGRAM = """
+    import gc, weakref
+    import eventlet
+    from eventlet import greenthread, hubs, queue
+
+    said = []
+
+    class Own(greenthread.GreenThread):
+        def switch(self, *args):
+            said.append("own switch")
+            return super().switch(*args)
+
+    def put(items, count):
+        for item in range(count):
+            items.put(item)
+            said.append(("put", item, items.qsize()))
+
+    def get(items, count):
+        for _ in range(count):
+            said.append(("got", items.get(), items.qsize()))
+
+    def tick(count):
+        for step in range(count):
+            said.append(("tick", step))
+            eventlet.sleep(0)
+
+    def own(function, *args):
+        green = Own(hubs.get_hub().greenlet)
+        hubs.get_hub().schedule_call_global(0, green.switch, function, args, {})
+        return green
+
+    makers = [lambda: queue.Queue(1), lambda: queue.Queue(0), lambda: queue.LightQueue(2), lambda: queue.Queue(),
+              lambda: queue.PriorityQueue(1), lambda: queue.LifoQueue(1)]
+    for make in makers:
+        for start in (eventlet.spawn, own):
+            items = make()
+            threads = [eventlet.spawn(tick, 4), eventlet.spawn(put, items, 7), start(get, items, 7)]
+            for thread in threads:
+                thread.wait()
+            said.append((items.qsize(), items.getting(), items.putting(), items._event_unlock))
+            # The getter waits first, and has its items put by another queue's getter.
+            first, second = make(), make()
+            def forward():
+                for _ in range(5):
+                    second.put(first.get())
+            threads = [eventlet.spawn(get, second, 5), start(forward), eventlet.spawn(put, first, 5)]
+            for thread in threads:
+                thread.wait()
+
+    # A getter that ends, in peace or by an error, stops nobody.
+    items = queue.Queue(1)
+    def get_one(error):
+        said.append(("one", items.get()))
+        if error:
+            raise error("of a getter")
+    for error in (None, ZeroDivisionError, None, KeyError):
+        eventlet.spawn_n(get_one, error)
+        eventlet.sleep(0)
+    for item in range(4):
+        items.put(item)
+        said.append(("put", item))
+    eventlet.sleep(0); eventlet.sleep(0)
+    said.append((items.qsize(), items.getting(), items.putting()))
+
+    # One that gets kills the one whose item it got, which waits to hear so.
+    items = queue.Queue(0)
+    def put_for_ever():
+        try:
+            while True:
+                items.put("item")
+        finally:
+            said.append("putter is over")
+    putter = eventlet.spawn(put_for_ever)
+    eventlet.sleep(0)
+    said.append(items.get())
+    said.append(items.get())
+    putter.kill()
+    said.append((items.putting(), items.getting()))
+    try:
+        items.get(timeout=0.01)
+    except queue.Empty:
+        said.append("empty")
+
+    # A stray switch into put is told from a hand-over.
+    items = queue.Queue(1)
+    items.put(1)
+    def put_in_vain():
+        try:
+            items.put(2)
+        except AssertionError as error:
+            said.append(str(error))
+    thread = eventlet.spawn(put_in_vain)
+    eventlet.sleep(0)
+    hubs.get_hub().schedule_call_global(0, thread.switch, "stray")
+    thread.wait()
+    said.append((items.putting(), items.qsize()))
+
+    # What was handed over is kept by nobody.
+    class Item:
+        pass
+    items, references = queue.Queue(1), []
+    def consume():
+        while True:
+            items.get()
+    def produce():
+        for _ in range(4):
+            references.append(weakref.ref(item := Item()))
+            items.put(item)
+            del item
+    consumer = eventlet.spawn(consume)
+    eventlet.spawn(produce).wait()
+    for _ in range(3):
+        eventlet.sleep(0)
+    gc.collect()
+    said.append([reference() for reference in references])
+    print(said)
+"""
+
+
+def test_queues_hand_over_in_the_order_of_the_stock_hub(our_hub):
+    stock = isolated.run(QUEUE_PROGRAM, hub=isolated.EPOLLS)
+    ours = isolated.run(QUEUE_PROGRAM, hub=our_hub)
+    assert "putter is over" in stock.stdout and "own switch" in stock.stdout
+    assert ours.stdout == stock.stdout
+    assert "ZeroDivisionError: of a getter" in ours.stderr and "KeyError: 'of a getter'" in ours.stderr
