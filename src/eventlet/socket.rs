@@ -354,7 +354,12 @@ impl<'a, 'py> Socket<'a, 'py> {
     /// `GreenSocket.sendall`.
     pub fn sendall(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<()> {
         let mut sent = 0;
+        // The descriptor was looked at when the call began; anything may have happened to it after that.
+        let mut is_fresh = true;
         loop {
+            if !std::mem::take(&mut is_fresh) && !self.is_same_file()? {
+                return Err(os_error(libc::EBADF));
+            }
             let waiting = match self.sendall_now(data, &mut sent, flags)? {
                 Step::Done(()) => return Ok(()),
                 Step::Wait(waiting) => waiting,
@@ -377,9 +382,6 @@ impl<'a, 'py> Socket<'a, 'py> {
 
     #[inline(never)]
     fn sendall_now(&self, data: &Bound<'py, PyAny>, sent: &mut usize, flags: i32) -> PyResult<Step<'py, ()>> {
-        if !self.is_same_file()? {
-            return Err(os_error(libc::EBADF));
-        }
         let held;
         let bytes = match data.cast::<PyBytes>() {
             Ok(bytes) => bytes.as_bytes(),
