@@ -29,6 +29,7 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
         "waits_to_sleep": "sleep",
         "waits_for_event": "event",
         "waits_for_semaphore": "lock",
+        "waits_for_room_in_a_pool": "lock",
         "waits_for_lock": "lock",
         "waits_for_rlock": "lock",
         "waits_for_held_lock": "lock",

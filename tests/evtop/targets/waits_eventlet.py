@@ -44,6 +44,16 @@ def waits_for_semaphore():
     semaphore.Semaphore(0).acquire()
 
 
+def fills_the_pool():
+    eventlet.sleep(1000)
+
+
+def waits_for_room_in_a_pool():
+    pool = eventlet.GreenPool(1)
+    pool.spawn(fills_the_pool)
+    pool.spawn(fills_the_pool)
+
+
 def waits_for_lock():
     lock = threading.Lock()
     lock.acquire()
@@ -107,6 +117,7 @@ for _ in range(COUNT):
 for function in (
     waits_for_event,
     waits_for_semaphore,
+    waits_for_room_in_a_pool,
     waits_for_lock,
     holds_rlock,
     waits_for_rlock,

@@ -108,11 +108,11 @@ fn eventlet_wait(python: &Python<'_>, inner: &Located, outer: &[Located]) -> Opt
     if is_in("/eventlet/green/select.py") {
         return named(WaitKind::Read, "green select", None);
     }
-    Some(plain(
-        WaitKind::Other,
-        format!("{} in {}", inner.code.name, base_name(&inner.code.file)),
-        Trust::Inferred,
-    ))
+    // Eventlet's own code waits by the native methods too, as a full GreenPool does for its semaphore.
+    native_wait(python, inner).or_else(|| {
+        let text = format!("{} in {}", inner.code.name, base_name(&inner.code.file));
+        Some(plain(WaitKind::Other, text, Trust::Inferred))
+    })
 }
 
 /// `eventlet.asyncio.spawn_for_awaitable` or `uringhub.await_`: a green thread waits for a future in `future`.
