@@ -5,6 +5,8 @@
 //! more than the whole rest of `call_soon`; the slots' member descriptors say where each value lives.
 #![allow(unsafe_code)]
 
+use std::ffi::{c_int, c_void};
+
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -107,6 +109,28 @@ impl Slot {
                 ffi::Py_XINCREF(first);
                 ffi::Py_XDECREF(std::mem::replace(&mut *place, first));
             }
+        }
+    }
+
+    /// Shows the collector what the slot of an object refers to, if that is anything it keeps track of: not `first`, which
+    /// is null, None or False, and no number.
+    ///
+    /// # Safety
+    /// As for `is_empty`; `visit` and `arg` are what the collector has called `tp_traverse` with.
+    #[inline]
+    pub unsafe fn visit(
+        self,
+        object: *mut ffi::PyObject,
+        first: *mut ffi::PyObject,
+        visit: ffi::visitproc,
+        arg: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the instance owns the slot's reference, which the collector only counts; a live object has a type.
+        unsafe {
+            let value = *self.address(object);
+            let is_tracked =
+                |value: *mut ffi::PyObject| (*ffi::Py_TYPE(value)).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0;
+            if value == first || value.is_null() || !is_tracked(value) { 0 } else { visit(value, arg) }
         }
     }
 

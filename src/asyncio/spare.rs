@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -74,6 +75,7 @@ pub fn keep(class: &Bound<'_, PyType>, slots: Vec<Place>, last: Option<Last>) ->
         }
         (*class).tp_flags &= !ffi::Py_TPFLAGS_BASETYPE;
         (*class).tp_dealloc = Some(dealloc);
+        (*class).tp_traverse = Some(traverse);
         (*ALL.0.get()).push(Kept { class, slots: slots.leak(), last, free: Vec::new() });
     }
     Ok(())
@@ -107,6 +109,24 @@ fn first<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
         }
     }
     Ok(object)
+}
+
+/// Shows the collector what an instance refers to. Python's own function looks each slot up in the class here too, and
+/// a collection may pass by every pending timer.
+unsafe extern "C" fn traverse(object: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector calls this attached, with a live instance of one of the classes, which owns what is in its
+    // slots and a reference to its class; nothing is changed and no code runs.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        let kept = (&*ALL.0.get()).iter().find(|kept| kept.class == class);
+        for Place(slot, first) in kept.map_or(&[][..], |kept| kept.slots) {
+            let stop = slot.visit(object, *first, visit, arg);
+            if stop != 0 {
+                return stop;
+            }
+        }
+        visit(class.cast(), arg)
+    }
 }
 
 /// Frees an instance: what Python's own function does for a class with slots, and no others.
