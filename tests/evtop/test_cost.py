@@ -32,12 +32,16 @@ def memory_mib(pid, field):
         return int(next(line for line in status if line.startswith(field)).split()[1]) >> 10
 
 
+#: Measurements with and without a watcher, one after the other.
+PAIRS = 21
+
+
 def test_the_target_keeps_its_throughput(start, watch, python):
     target = start(python, "echo.py", "eventlet-epolls", 64)
     pid = target.read("ready")
     target.read("rate")
     alone, watched, cost = [], [], []
-    for _ in range(8):
+    for _ in range(PAIRS):
         target.read("rate")
         alone.append(target.read("rate"))
         watcher = watch(pid, "--threshold", "1s")
@@ -46,11 +50,15 @@ def test_the_target_keeps_its_throughput(start, watch, python):
         watched.append(target.read("rate"))
         cost.append((processor_s(watcher.child.pid) - before[0]) / (time.perf_counter() - before[1]))
         watcher.stop()
-    share = statistics.median(watched) / statistics.median(alone)
+    target.read("rate")
+    alone.append(target.read("rate"))
+    # Each against its neighbours: a shared machine is a third slower for seconds at a time.
+    shares = [2 * watched[i] / (alone[i] + alone[i + 1]) for i in range(PAIRS)]
+    low, share, high = statistics.quantiles(shares, n=4)
     record(
         "the target's throughput while it is watched",
         ">= 97 %",
-        f"{share:.1%} of {statistics.median(alone):.0f}/s; the watcher takes {statistics.median(cost):.1%} of a processor",
+        f"{share:.1%} of {statistics.median(alone):.0f}/s (quartiles {low:.1%} and {high:.1%}); the watcher takes {statistics.median(cost):.1%} of a processor",
         "make evtop-long ONLY=throughput",
     )
     assert share >= 0.97
