@@ -230,7 +230,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         transport = processes.SubprocessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
         )
-        await transport.started()
+        try:
+            await transport._connected
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # Its pipes could not be connected, or nobody wants it any more: the child is ended.
+            transport.close()
+            await transport._wait()
+            raise
         return transport
 
     def _create_task_of_base(self, coro, **kwargs):

@@ -11,7 +11,7 @@ _Stock = unix_events._UnixSubprocessTransport
 
 
 class SubprocessTransport(_Stock):
-    """A child process and its pipes."""
+    """A child process and its pipes, usable once the future ``_connected`` is done."""
 
     def __init__(self, loop, *args, extra=None, **kwargs):
         self._pidfd = None
@@ -19,35 +19,19 @@ class SubprocessTransport(_Stock):
         super().__init__(loop, *args, waiter=self._connected, extra=extra, **kwargs)
         self._watch()
 
-    async def started(self):
-        """Wait until the pipes are connected; if that fails, the child is ended."""
-        try:
-            await self._connected
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException:
-            self.close()
-            await self._wait()
-            raise
-
     def _watch(self):
-        pid = self.get_pid()
         try:
-            self._pidfd = os.pidfd_open(pid)
+            self._pidfd = self._loop._watch_child(self._pid, self._on_exit)
         except ProcessLookupError:
             # Somebody has reaped it already (SIGCHLD is ignored): its status is lost.
             self._loop.call_soon(self._ended, None)
         except OSError:
             # An old kernel, a filter, or no descriptor left: a thread waits instead.
-            threading.Thread(target=self._wait_in_thread, args=(pid,), daemon=True).start()
-        else:
-            self._loop._add_reader(self._pidfd, self._on_exit, pid)
+            threading.Thread(target=self._wait_in_thread, args=(self._pid,), daemon=True).start()
 
-    def _on_exit(self, pid):
-        self._loop._remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = None
-        self._ended(_reap(pid))
+    def _on_exit(self):
+        pidfd, self._pidfd = self._pidfd, None
+        self._ended(self._loop._reap_child(pidfd, self._pid))
 
     def _wait_in_thread(self, pid):
         status = _reap(pid)

@@ -382,6 +382,16 @@ impl LoopCore {
         Self::unwatch(slf, fileno(fd)?, Side::Write)
     }
 
+    /// Calls back in a later turn once a child has ended; returns a pidfd for `_reap_child`.
+    fn _watch_child(slf: &Bound<'_, Self>, pid: i32, callback: Bound<'_, PyAny>) -> PyResult<RawFd> {
+        Self::watch_child(slf, pid, callback)
+    }
+
+    /// For that callback: the child's return code; None if somebody else has taken it.
+    fn _reap_child(slf: &Bound<'_, Self>, pidfd: RawFd, pid: i32) -> PyResult<Option<i32>> {
+        Self::reap(slf, pidfd, pid)
+    }
+
     /// The handles that watch a descriptor, as `(reader, writer)`; a receiving transport counts as True.
     fn _watchers(&self, py: Python<'_>, fd: RawFd) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
         let engine = self.engine()?;

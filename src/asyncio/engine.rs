@@ -3,7 +3,7 @@
 //! Nothing here runs Python code or drops a Python reference: what must be dropped is handed out, or put in
 //! the `graveyard` for the caller to empty when the engine is not borrowed.
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -54,6 +54,8 @@ pub struct Watch {
     pub handle: Py<PyAny>,
     /// The armed poll; none between its completion and the end of the callback.
     pub op: Option<OpId>,
+    /// The descriptor itself, if it is the loop's own: it is closed with the watch.
+    pub own: Option<OwnedFd>,
 }
 
 /// What is registered on one descriptor number.

@@ -1,7 +1,7 @@
 //! The asyncio face: a loop whose handles, timers and sockets run on the turn and the proactor.
 //!
 //! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
-//! objects of `call_soon` and `call_at`, `watch` readers and writers, `stream` and `transport` what a
+//! objects of `call_soon` and `call_at`, `watch` readers and writers, `child` how processes end, `stream` and `transport` what a
 //! socket transport receives and sends, `reader` what it feeds to a StreamReader and `read` how that is read, `datagram`
 //! the same for datagrams, `sock` the `loop.sock_*` operations, `operation` what they and `read` return.
 //! `slots`, `method`, `context`, `cell` and `bytes` are the unsafe boundary.
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 mod attributes;
 mod bytes;
 mod cell;
+mod child;
 mod config;
 mod context;
 mod core;

@@ -1,6 +1,6 @@
 //! `add_reader` and `add_writer`: a poll operation that is armed again after each callback.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use pyo3::exceptions::{PyPermissionError, PyValueError};
 use pyo3::intern;
@@ -31,13 +31,27 @@ impl Engine {
                 _ => {}
             }
         }
-        let id = self.sinks.insert(Sink::Watch(Watch { fd, side, handle, op: None }));
+        let id = self.sinks.insert(Sink::Watch(Watch { fd, side, handle, op: None, own: None }));
         let op = self.poll(id, fd, side);
         if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
             watch.op = Some(op);
         }
         *self.descriptor(fd).side(side) = Some(id);
         replaced
+    }
+
+    /// Watches a descriptor of the loop's own for reading.
+    pub fn watch_own(&mut self, own: OwnedFd, handle: Py<PyAny>) -> RawFd {
+        let fd = own.as_raw_fd();
+        // The number is new: whoever was watched under it has been closed behind the loop's back.
+        if let Some(stale) = self.descriptor(fd).reader {
+            self.end(stale);
+        }
+        let id =
+            self.sinks.insert(Sink::Watch(Watch { fd, side: Side::Read, handle, op: None, own: Some(own) }));
+        self.rearm(id);
+        self.descriptor(fd).reader = Some(id);
+        fd
     }
 
     /// Ends a watch; returns its handle.

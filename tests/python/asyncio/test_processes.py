@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import signal
 
 import pytest
@@ -27,3 +28,18 @@ def test_a_signal_to_a_child_that_has_just_ended_does_not_lose_its_exit_status(o
     finally:
         loop.close()
     assert not caplog.records
+
+
+def test_a_loop_closed_while_a_child_runs_keeps_no_pidfd(our_loop):
+    loop = our_loop()
+    process = loop.run_until_complete(asyncio.create_subprocess_exec("/bin/sleep", "60"))
+    assert pidfds() == 1
+    loop.close()
+    assert pidfds() == 0
+    process._transport._proc.kill()
+    process._transport._proc.wait()
+
+
+def pidfds() -> int:
+    links = [entry.readlink().name for entry in pathlib.Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sum("pidfd" in link for link in links)
