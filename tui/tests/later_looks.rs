@@ -18,12 +18,27 @@ def walks(n):
 def deepens(depth):
     main.switch()
     deepens(depth + 1)
+class Other(greenlet.greenlet):
+    pass
+def ends():
+    main.switch()
+def new(kind):
+    made = kind(ends)
+    made.switch()
+    return made
 greens = [greenlet.greenlet(f) for f in (rests, walks, deepens)]
 greens[0].switch()
 greens[1].switch(0)
 greens[2].switch(0)
+brief = new(greenlet.greenlet)
+kinds = [Other, greenlet.greenlet]
 print('ready', flush=True)
 for line in sys.stdin:
+    # The next one lies where the last one lay, or will when its turn comes again.
+    brief.switch()
+    del brief
+    kinds.reverse()
+    brief = new(kinds[1])
     greens[1].switch()
     greens[2].switch()
     print('went on', flush=True)
@@ -75,6 +90,30 @@ impl Drop for Program {
 fn lines(snapshot: &Snapshot, name: &str) -> Vec<u32> {
     let green = snapshot.green_threads.iter().find(|green| &*green.name == name).expect(name);
     green.stack.iter().map(|frame| frame.line).collect()
+}
+
+#[test]
+fn a_greenlet_that_took_the_place_of_another_is_not_taken_for_it() {
+    let Some(mut program) = Program::start() else {
+        eprintln!("skipped: EVTOP_TEST_PYTHON has no greenlet");
+        return;
+    };
+    let mut observer = Observer::attach(program.child.id() as i32).expect("a child can be observed");
+    let mut brief = || {
+        let snapshot = observer.look().expect("a running program");
+        let mut found = snapshot.green_threads.iter().filter(|green| &*green.name == "ends");
+        let green = found.next().expect("the brief one");
+        assert!(found.next().is_none());
+        (green.class.to_string(), green.id)
+    };
+    let mut places = std::collections::HashSet::new();
+    for round in 0..6 {
+        let (class, id) = brief();
+        assert_eq!(class, ["greenlet.greenlet", "Other"][round % 2]);
+        places.insert(id);
+        program.go_on();
+    }
+    assert!(places.len() < 6, "no place was used again, so nothing was tested");
 }
 
 #[test]

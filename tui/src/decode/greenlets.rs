@@ -172,17 +172,22 @@ impl GreenletFinder {
     /// Reads the state of known greenlets; those that are gone are left out.
     pub fn read(&self, python: &Python<'_>, implementations: &[u64]) -> Vec<GreenletRecord> {
         let Some(layout) = self.layout else { return Vec::new() };
-        let (impls, read) = python.memory.records(implementations, IMPL_BYTES);
-        let impls: Vec<&[u8]> = impls.chunks_exact(IMPL_BYTES).collect();
-        let objects: Vec<u64> = impls.iter().map(|record| word_at(record, layout.this)).collect();
-        let (heads, heads_read) = python.memory.records(&objects, OBJECT_BYTES);
-        let mut records = Vec::with_capacity(implementations.len());
-        for (index, head) in heads.chunks_exact(OBJECT_BYTES).enumerate() {
-            let implementation = implementations[index];
-            if read[index] && heads_read[index] && word_at(head, PIMPL as usize) == implementation {
-                records.push(decode(&layout, implementation, objects[index], word_at(head, 8), impls[index]));
+        let mut records: Vec<Option<GreenletRecord>> = vec![None; implementations.len()];
+        python.memory.for_each_record(implementations, IMPL_BYTES, &mut |index, record| {
+            records[index] = Some(decode(&layout, implementations[index], record));
+        });
+        // One that was not read names no object: its address is that of no memory.
+        let objects: Vec<u64> =
+            records.iter().map(|record| record.as_ref().map_or(0, |record| record.object)).collect();
+        python.memory.for_each_record(&objects, OBJECT_BYTES, &mut |index, head| {
+            if let Some(record) = &mut records[index]
+                && word_at(head, PIMPL as usize) == implementations[index]
+            {
+                record.class = word_at(head, 8);
             }
-        }
+        });
+        let mut records: Vec<GreenletRecord> =
+            records.into_iter().flatten().filter(|record| record.class != 0).collect();
         self.settle_running(python, &mut records);
         records
     }
@@ -243,13 +248,9 @@ fn is_starting(layout: &GreenletLayout, record: &[u8]) -> bool {
         })
 }
 
-fn decode(
-    layout: &GreenletLayout,
-    implementation: u64,
-    object: u64,
-    class: u64,
-    record: &[u8],
-) -> GreenletRecord {
+/// What an implementation object says; the class is its Python object's to say.
+fn decode(layout: &GreenletLayout, implementation: u64, record: &[u8]) -> GreenletRecord {
+    let object = word_at(record, layout.this);
     let word = |offset: usize| if offset == 0 { 0 } else { word_at(record, offset) };
     let stack_stop = word(layout.stack_stop);
     let is_main = stack_stop == u64::MAX;
@@ -267,7 +268,7 @@ fn decode(
     GreenletRecord {
         object,
         implementation,
-        class,
+        class: 0,
         state,
         top_frame: if state == GreenletState::Suspended { top_frame } else { 0 },
         is_main,
@@ -307,7 +308,7 @@ mod tests {
         for &(offset, word) in words {
             record[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
         }
-        decode(&LAYOUT, 0x1000, 0x2000, 0x3000, &record).state
+        decode(&LAYOUT, 0x1000, &record).state
     }
 
     #[test]
@@ -345,6 +346,6 @@ mod tests {
         let mut record = [0; IMPL_BYTES];
         record[LAYOUT.run..][..8].copy_from_slice(&0x5000_u64.to_le_bytes());
         record[LAYOUT.stack_stop..][..8].copy_from_slice(&0x7000_u64.to_le_bytes());
-        assert_eq!(decode(&LAYOUT, 0x1000, 0x2000, 0x3000, &record).run, 0x5000);
+        assert_eq!(decode(&LAYOUT, 0x1000, &record).run, 0x5000);
     }
 }

@@ -92,12 +92,12 @@ impl<'a> Context<'a> {
     /// Everybody who waits: green threads that are no hubs, and tasks.
     pub fn waiters(&self) -> impl Iterator<Item = Waiter<'a>> {
         let of_green = |green: &'a GreenThread| {
-            let wait = green.wait.as_ref().filter(|_| green.role == "green thread")?;
+            let wait = green.wait.as_deref().filter(|_| green.role == "green thread")?;
             let (id, name, stack) = (green.id, &*green.name, &*green.stack);
             Some(Waiter { id, name, wait, unchanged_ms: green.unchanged_ms.value, stack })
         };
         let of_task = |task: &'a Task| {
-            let wait = task.wait.as_ref()?;
+            let wait = task.wait.as_deref()?;
             let (id, name, stack) = (task.id, task.name.as_str(), task.stack.as_slice());
             Some(Waiter { id, name, wait, unchanged_ms: task.unchanged_ms.value, stack })
         };

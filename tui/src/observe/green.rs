@@ -67,7 +67,7 @@ fn decode(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord, wal
     let mut decoded = Decoded::new(stack, walk.is_cut, lost);
     decoded.hub = hub_of_stack(python, &decoded.stack);
     if record.state == GreenletState::Suspended && decoded.hub.is_none() {
-        decoded.wait = wait_of(python, &decoded.stack);
+        decoded.wait = wait_of(python, &decoded.stack).map(Arc::new);
     }
     let own = decoded.stack.iter().rev().find(|located| !is_machinery(&located.frame));
     let outermost = own.or(decoded.stack.last());
@@ -205,7 +205,7 @@ pub fn present_green(
                 (None, false) => "green thread",
             };
             let id = NodeId(record.object);
-            let (age_ms, unchanged_ms) = seen.note(id, &decoded.places, record.print);
+            let (age_ms, unchanged_ms) = seen.note(id, decoded.print, record.print);
             let name = decoded.name.clone().or_else(|| name_of(python, stacks, record));
             GreenThread {
                 id,

@@ -10,6 +10,7 @@ use super::tasks::decode_chain;
 use crate::decode::{Python, TaskRecord};
 use crate::state::{Edge, EdgeKind, GreenThread, Labelled, NodeId, Task, Wait, WaitKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// The stacks of one look.
 pub struct StacksOf<'a> {
@@ -34,7 +35,9 @@ pub fn find_holders(
     let tasks = tasks.iter_mut().map(|task| (task.id, &mut task.wait));
     let mut waits: BTreeMap<NodeId, &mut Wait> = greens
         .chain(tasks)
-        .filter_map(|(id, wait)| Some((id, wait.as_mut().filter(|wait| wait.kind == WaitKind::Lock)?)))
+        .filter_map(|(id, wait)| {
+            Some((id, Arc::make_mut(wait.as_mut().filter(|wait| wait.kind == WaitKind::Lock)?)))
+        })
         .collect();
     if waits.is_empty() {
         return Vec::new();

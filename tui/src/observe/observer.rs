@@ -13,8 +13,8 @@ use super::unchanged::Unchanged;
 use crate::decode::{GreenletFinder, Python};
 use crate::remote::{AttachError, Mapping, Pause, Peers, Target, describe_link};
 use crate::state::{
-    Counters, Edge, EdgeKind, Fd, Frame, GreenThread, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task,
-    Timer, Wait, WaitKind,
+    Counters, Edge, EdgeKind, Fd, GreenThread, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task, Timer,
+    WaitKind,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -73,13 +73,11 @@ impl Seen {
         self.now = Some(Instant::now());
     }
 
-    /// Notes a node's stack, and a word that differs once it has run, even if it came back to the same place; returns its
-    /// age and for how long neither has changed, in milliseconds.
-    pub fn note(&mut self, id: NodeId, stack: &[Arc<Frame>], run: u64) -> (u64, u64) {
+    /// Notes the print of a node's stack, and a word that differs once it has run, even if it came back to the same
+    /// place; returns its age and for how long neither has changed, in milliseconds.
+    pub fn note(&mut self, id: NodeId, stack: u64, run: u64) -> (u64, u64) {
         let now = self.now.unwrap_or_else(Instant::now);
-        let print = stack.iter().fold(run ^ stack.len() as u64, |print, frame| {
-            print.rotate_left(7) ^ (Arc::as_ptr(frame) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
+        let print = stack.rotate_left(32) ^ run;
         let entry = self.nodes.entry(id).or_insert((now, now, print, 0));
         entry.3 = self.round;
         if entry.2 != print {
@@ -322,13 +320,15 @@ impl Observer {
         let greens = green_threads.iter_mut().map(|green| (green.id, &mut green.wait));
         let tasks = tasks.iter_mut().map(|task| (task.id, &mut task.wait));
         for (id, wait) in greens.chain(tasks) {
-            let Some(Wait { fd: Some(fd), target, .. }) = wait else { continue };
-            let entry = fds.entry(*fd).or_insert_with(|| Fd {
-                fd: *fd,
-                target: self.describe_fd(*fd).unwrap_or_else(|| "closed".to_owned()),
+            let Some((wait, fd)) = wait.as_mut().and_then(|wait| wait.fd.map(|fd| (wait, fd))) else {
+                continue;
+            };
+            let entry = fds.entry(fd).or_insert_with(|| Fd {
+                fd,
+                target: self.describe_fd(fd).unwrap_or_else(|| "closed".to_owned()),
                 waiters: Vec::new(),
             });
-            *target = Some(entry.target.clone());
+            Arc::make_mut(wait).target = Some(entry.target.clone());
             entry.waiters.push(id);
         }
         fds.into_values().collect()
@@ -375,7 +375,7 @@ fn timers(green_threads: &[GreenThread], tasks: &[Task]) -> Vec<Timer> {
         .filter_map(|(owner, wait)| {
             let wait = wait.as_ref()?;
             let purpose = if wait.kind == WaitKind::Sleep { "sleep" } else { "timeout" };
-            Some(Timer { owner, seconds: wait.seconds?, purpose: purpose.to_owned(), trust: wait.trust })
+            Some(Timer { owner, seconds: wait.seconds?, purpose, trust: wait.trust })
         })
         .collect()
 }

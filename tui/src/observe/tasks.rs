@@ -1,11 +1,12 @@
 //! Tasks of one look, with the edges between them.
 
 use super::observer::Seen;
-use super::stacks::{Located, Stacks, places};
+use super::stacks::{Located, Stacks, places, print_of};
 use super::task_wait::{operation_name, task_wait};
 use crate::decode::{Python, TaskRecord, TaskState};
 use crate::state::{Counters, Edge, EdgeKind, Labelled, NodeId, Task, Trust};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A gather of more children is cut.
 const CHILDREN_LIMIT: usize = 4096;
@@ -44,7 +45,7 @@ pub fn present_tasks(
             .or_insert_with(|| python.class_path(record.event_loop).unwrap_or_default())
             .clone();
         let stack = places(&chain);
-        let (age_ms, unchanged_ms) = seen.note(from, &stack, record.awaited);
+        let (age_ms, unchanged_ms) = seen.note(from, print_of(&stack), record.awaited);
         tasks.push(Task {
             id: from,
             name: record.name.clone().unwrap_or_default(),
@@ -60,7 +61,7 @@ pub fn present_tasks(
             event_loop,
             age_ms: Labelled::sampled(age_ms),
             unchanged_ms: Labelled::sampled(unchanged_ms),
-            wait: task_wait(python, record, &chain),
+            wait: task_wait(python, record, &chain).map(Arc::new),
             stack,
             waits_on: targets.into_iter().map(NodeId).collect(),
         });

@@ -5,7 +5,7 @@
 //! switched since the last look, no suspended stack can differ, and none is read.
 
 use super::addresses::AddressMap;
-use super::stacks::{Located, places};
+use super::stacks::{Located, places, print_of};
 use crate::decode::{GreenletRecord, Python, Walk};
 use crate::remote::{Request, word_at};
 use crate::state::{Frame, Hub, Labelled, Wait};
@@ -19,6 +19,8 @@ pub struct Decoded {
     pub stack: Vec<Located>,
     /// The places of these frames.
     pub places: Arc<[Arc<Frame>]>,
+    /// The places folded into one word.
+    pub print: u64,
     /// The stack is incomplete.
     pub is_cut: bool,
     /// Frames that did not decode.
@@ -26,7 +28,7 @@ pub struct Decoded {
     /// The hub whose loop it is.
     pub hub: Option<Labelled<Hub>>,
     /// What it waits for.
-    pub wait: Option<Wait>,
+    pub wait: Option<Arc<Wait>>,
     /// The outermost function that is not the library's own.
     pub name: Option<Arc<str>>,
 }
@@ -34,7 +36,9 @@ pub struct Decoded {
 impl Decoded {
     /// A stack of which only the frames are known.
     pub fn new(stack: Vec<Located>, is_cut: bool, frames_lost: usize) -> Self {
-        Self { places: places(&stack).into(), stack, is_cut, frames_lost, ..Self::default() }
+        let places = places(&stack);
+        let print = print_of(&places);
+        Self { places: places.into(), print, stack, is_cut, frames_lost, ..Self::default() }
     }
 }
 

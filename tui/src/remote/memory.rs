@@ -50,8 +50,8 @@ pub trait Memory {
         Some(bytes)
     }
 
-    /// Reads records of `stride` bytes at each address into one buffer; `true` marks a record that was read.
-    fn records(&self, addresses: &[u64], stride: usize) -> (Vec<u8>, Vec<bool>) {
+    /// Reads records of `stride` bytes and hands on each that was read, with its index; in no order.
+    fn for_each_record(&self, addresses: &[u64], stride: usize, take: &mut dyn FnMut(usize, &[u8])) {
         let mut bytes = vec![0; addresses.len() * stride];
         let mut requests: Vec<_> = addresses
             .iter()
@@ -59,7 +59,18 @@ pub trait Memory {
             .map(|(&address, buffer)| Request::new(address, buffer))
             .collect();
         self.read_many(&mut requests);
-        let read = requests.iter().map(|request| request.is_read).collect();
+        for (index, request) in requests.iter().enumerate().filter(|(_, request)| request.is_read) {
+            take(index, request.buffer);
+        }
+    }
+
+    /// Reads records of `stride` bytes at each address into one buffer; `true` marks a record that was read.
+    fn records(&self, addresses: &[u64], stride: usize) -> (Vec<u8>, Vec<bool>) {
+        let (mut bytes, mut read) = (vec![0; addresses.len() * stride], vec![false; addresses.len()]);
+        self.for_each_record(addresses, stride, &mut |index, record| {
+            bytes[index * stride..][..stride].copy_from_slice(record);
+            read[index] = true;
+        });
         (bytes, read)
     }
 }
@@ -100,6 +111,8 @@ pub struct ProcessMemory {
 
 /// `IOV_MAX` on Linux: one call takes at most this many ranges on either side.
 const RANGES_PER_CALL: usize = 1024;
+/// So many pages of records are read at a time: they have room in the processor's cache.
+const RANGES_PER_BATCH: usize = 128;
 /// So many requests are described on the stack.
 const FEW: usize = 4;
 const NO_RANGE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -188,32 +201,29 @@ impl Memory for ProcessMemory {
     }
 
     /// A range costs the kernel more than its bytes do: records on one page, as objects of one size are, become one.
-    fn records(&self, addresses: &[u64], stride: usize) -> (Vec<u8>, Vec<bool>) {
+    fn for_each_record(&self, addresses: &[u64], stride: usize, take: &mut dyn FnMut(usize, &[u8])) {
         let mut order: Vec<usize> = (0..addresses.len()).collect();
         order.sort_unstable_by_key(|&index| addresses[index]);
         let ranges = page_ranges(&order, addresses, stride as u64);
-        let mut gathered = vec![0; ranges.iter().map(|range| range.length).sum()];
-        let mut rest = gathered.as_mut_slice();
-        let mut requests = Vec::with_capacity(ranges.len());
-        for range in &ranges {
-            let (buffer, behind) = rest.split_at_mut(range.length);
-            requests.push(Request::new(range.start, buffer));
-            rest = behind;
-        }
-        self.read_many(&mut requests);
-        let are_read: Vec<bool> = requests.iter().map(|request| request.is_read).collect();
-        let (mut bytes, mut read) = (vec![0; addresses.len() * stride], vec![false; addresses.len()]);
-        let (mut members, mut gathered) = (order.iter(), gathered.as_slice());
-        for (range, is_read) in ranges.iter().zip(are_read) {
-            let (record, behind) = gathered.split_at(range.length);
-            for &index in members.by_ref().take(range.members).filter(|_| is_read) {
-                let at = (addresses[index] - range.start) as usize;
-                bytes[index * stride..][..stride].copy_from_slice(&record[at..at + stride]);
-                read[index] = true;
+        let mut members = order.iter();
+        let mut gathered = Vec::new();
+        for batch in ranges.chunks(RANGES_PER_BATCH) {
+            gathered.resize(batch.iter().map(|range| range.length).sum(), 0);
+            let mut rest = gathered.as_mut_slice();
+            let mut requests = Vec::with_capacity(batch.len());
+            for range in batch {
+                let (buffer, behind) = rest.split_at_mut(range.length);
+                requests.push(Request::new(range.start, buffer));
+                rest = behind;
             }
-            gathered = behind;
+            self.read_many(&mut requests);
+            for (range, request) in batch.iter().zip(&requests) {
+                for &index in members.by_ref().take(range.members).filter(|_| request.is_read) {
+                    let at = (addresses[index] - range.start) as usize;
+                    take(index, &request.buffer[at..at + stride]);
+                }
+            }
         }
-        (bytes, read)
     }
 }
 

@@ -36,7 +36,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\n{} green threads", snapshot.green_threads.len())?;
     for green in &snapshot.green_threads {
         write!(out, "\n{} {} [{}, {}]", green.id, green.name, green.role, green.state)?;
-        write_wait(out, snapshot, green.wait.as_ref())?;
+        write_wait(out, snapshot, green.wait.as_deref())?;
         if green.state != "running" {
             write_stack(out, &green.stack)?;
         }
@@ -47,7 +47,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     writeln!(out, "\n{} tasks", snapshot.tasks.len())?;
     for task in &snapshot.tasks {
         write!(out, "\n{} {} {} [{}]", task.id, task.name, task.coroutine, task.state)?;
-        write_wait(out, snapshot, task.wait.as_ref())?;
+        write_wait(out, snapshot, task.wait.as_deref())?;
         write_stack(out, &task.stack)?;
     }
     let lost = &snapshot.counters;

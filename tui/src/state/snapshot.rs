@@ -217,7 +217,7 @@ pub struct GreenThread {
     /// Since its stack last changed, as far as evtop saw.
     pub unchanged_ms: Labelled<u64>,
     /// What it waits for.
-    pub wait: Option<Wait>,
+    pub wait: Option<Arc<Wait>>,
     /// Its stack, innermost first.
     pub stack: Arc<[Arc<Frame>]>,
     /// The stack is incomplete.
@@ -242,7 +242,7 @@ pub struct Task {
     /// Since its await chain last changed, as far as evtop saw.
     pub unchanged_ms: Labelled<u64>,
     /// What it waits for.
-    pub wait: Option<Wait>,
+    pub wait: Option<Arc<Wait>>,
     /// Its await chain, innermost first.
     pub stack: Vec<Arc<Frame>>,
     /// Tasks it waits on, directly or through a gather.
@@ -299,7 +299,7 @@ pub struct Timer {
     /// Seconds asked for.
     pub seconds: f64,
     /// What for (`sleep`, `timeout`).
-    pub purpose: String,
+    pub purpose: &'static str,
     /// How sure this is.
     pub trust: Trust,
 }

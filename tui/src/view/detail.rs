@@ -261,7 +261,7 @@ fn of_object(model: &Model, snapshot: &Snapshot, id: NodeId) -> Detail {
     let mut detail = Detail::new(format!("object at {id}"));
     let greens = snapshot.green_threads.iter().map(|green| (green.id, &green.wait));
     let tasks = snapshot.tasks.iter().map(|task| (task.id, &task.wait));
-    let is_waiter = |wait: &&Option<Wait>| wait.as_ref().is_some_and(|wait| wait.object == Some(id));
+    let is_waiter = |wait: &&Option<Arc<Wait>>| wait.as_ref().is_some_and(|wait| wait.object == Some(id));
     let waiters: Vec<NodeId> =
         greens.chain(tasks).filter(|(_, wait)| is_waiter(wait)).map(|(id, _)| id).collect();
     name_all(model, &mut detail, "waited on by", &waiters);

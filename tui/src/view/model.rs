@@ -5,6 +5,7 @@ use crate::lint::{self, Context, Finding};
 use crate::observe::AddressMap;
 use crate::state::{Frame, NodeId, Site, Sites, Snapshot, Stall};
 use crate::watch::WatchCounters;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub struct Model {
     pub ended: Option<String>,
     /// Rises with every change, so that what is derived can be kept until then.
     pub version: u64,
-    places: AddressMap<NodeId, usize>,
+    /// Where green threads and tasks stand in the latest look, once somebody asks.
+    places: OnceCell<AddressMap<NodeId, usize>>,
     stacks: HashMap<i32, (Vec<Arc<Frame>>, u32)>,
 }
 
@@ -80,9 +82,7 @@ impl Model {
             blocked_permille: self.pulse.blocked_permille(60),
             repeated_looks: &stuck,
         });
-        let greens = snapshot.green_threads.iter().map(|green| green.id);
-        let all = greens.chain(snapshot.tasks.iter().map(|task| task.id));
-        self.places = all.enumerate().map(|(index, id)| (id, index)).collect();
+        self.places = OnceCell::new();
         self.snapshot = Some(snapshot);
     }
 
@@ -101,7 +101,12 @@ impl Model {
     /// The green thread or task of an identity.
     pub fn node(&self, id: NodeId) -> Option<Node<'_>> {
         let snapshot = self.snapshot.as_ref()?;
-        let index = *self.places.get(&id)?;
+        let places = self.places.get_or_init(|| {
+            let greens = snapshot.green_threads.iter().map(|green| green.id);
+            let all = greens.chain(snapshot.tasks.iter().map(|task| task.id));
+            all.enumerate().map(|(index, id)| (id, index)).collect()
+        });
+        let index = *places.get(&id)?;
         match snapshot.green_threads.get(index) {
             Some(green) => Some(Node::Green(green)),
             None => snapshot.tasks.get(index - snapshot.green_threads.len()).map(Node::Task),
@@ -135,8 +140,8 @@ impl<'m> Node<'m> {
     /// What it waits for.
     pub fn wait(self) -> Option<&'m crate::state::Wait> {
         match self {
-            Self::Green(green) => green.wait.as_ref(),
-            Self::Task(task) => task.wait.as_ref(),
+            Self::Green(green) => green.wait.as_deref(),
+            Self::Task(task) => task.wait.as_deref(),
         }
     }
 

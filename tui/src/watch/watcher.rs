@@ -1,4 +1,4 @@
-//! The loop: looks at each hub thread a thousand times a second, in a thread of its own.
+//! The loop: looks at each hub thread up to a thousand times a second, in a thread of its own.
 
 use super::idle::{is_hub_stack, is_idle};
 use super::inspect::{current_green_thread, current_task, inspect};
@@ -221,7 +221,8 @@ impl Watch {
             self.threads_were_empty = threads.is_empty();
             self.counters.threads = threads.len();
             self.threads = threads;
-            due += if is_quiet { self.config.step * 3 / 2 } else { self.config.step };
+            // While everything moves, half as often: the first look at which a thread stands still brings the full pace.
+            due += if is_quiet { self.config.step * 2 } else { self.config.step };
             let now = Instant::now();
             // Late is late: making up for it would leave nothing to evtop's own looks, which have the usual priority.
             let rest = due.checked_duration_since(now).unwrap_or(self.config.step);

@@ -42,7 +42,7 @@ pub fn green(id: u64, name: &str, line: u32, wait: Wait) -> GreenThread {
         parent: Some(NodeId(1)),
         age_ms: Labelled::sampled(90_000),
         unchanged_ms: Labelled::sampled(1_500),
-        wait: Some(wait),
+        wait: Some(wait.into()),
         stack: vec![
             frame("trampoline", "/venv/lib/python3.11/site-packages/eventlet/hubs/__init__.py", 157),
             frame(name, "/srv/shop/app.py", line),
@@ -63,7 +63,7 @@ pub fn task(id: u64, name: &str, wait: Wait, waits_on: &[u64]) -> Task {
         event_loop: "uringhub.Loop".into(),
         age_ms: Labelled::sampled(12_000),
         unchanged_ms: Labelled::sampled(3_000),
-        wait: Some(wait),
+        wait: Some(wait.into()),
         stack: vec![frame("fetch_all", "/srv/shop/jobs.py", 31)],
         waits_on: waits_on.iter().copied().map(NodeId).collect(),
     }
@@ -115,7 +115,7 @@ fn tasks() -> Vec<Task> {
     let mut ready = task(42, "fetch-2", wait(WaitKind::Turn, "its turn"), &[]);
     ready.state = "ready";
     if let Some(wait) = &mut ready.wait {
-        wait.trust = Trust::Inferred;
+        Arc::make_mut(wait).trust = Trust::Inferred;
     }
     vec![gather, task(41, "fetch-1", stream, &[]), ready]
 }
@@ -153,12 +153,8 @@ pub fn snapshot() -> Snapshot {
         [(9, "tcp 127.0.0.1:8080 → 127.0.0.1:50001", 3), (11, "tcp 127.0.0.1:50100 → 127.0.0.1:5432", 5)];
     let fds =
         fds.map(|(fd, target, id)| Fd { fd, target: target.into(), waiters: vec![NodeId(id)] }).to_vec();
-    let timer = |owner, seconds, purpose: &str| Timer {
-        owner: NodeId(owner),
-        seconds,
-        purpose: purpose.into(),
-        trust: Trust::Exact,
-    };
+    let timer =
+        |owner, seconds, purpose| Timer { owner: NodeId(owner), seconds, purpose, trust: Trust::Exact };
     Snapshot {
         schema: SNAPSHOT_SCHEMA,
         taken_at_ms: NOW_MS,

@@ -111,8 +111,8 @@ impl Page<'_> {
     fn population(&self) -> Vec<Line<'static>> {
         let Some(snapshot) = &self.model.snapshot else { return Vec::new() };
         let greens = snapshot.green_threads.iter().filter(|green| green.role == "green thread");
-        let green = sum_up(greens.map(|green| wait_name(green.wait.as_ref(), green.state)));
-        let task = sum_up(snapshot.tasks.iter().map(|task| wait_name(task.wait.as_ref(), task.state)));
+        let green = sum_up(greens.map(|green| wait_name(green.wait.as_deref(), green.state)));
+        let task = sum_up(snapshot.tasks.iter().map(|task| wait_name(task.wait.as_deref(), task.state)));
         vec![self.named("Green≈", &green), self.named("Tasks≈", &task)]
     }
 

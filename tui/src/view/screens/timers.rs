@@ -39,7 +39,7 @@ fn row(model: &Model, timer: &Timer) -> Row {
         Cell::number(span(left), left),
         Cell::number(format!("{}{}", mark(timer.trust), span(asked_ms)), asked_ms),
         Cell::number(span(still_ms as f64), still_ms as f64),
-        Cell::text(timer.purpose.clone()),
+        Cell::text(timer.purpose),
         Cell::text(model.node_name(timer.owner)),
         Cell::text(frame.map(|frame| place(frame)).unwrap_or_default()),
     ];
