@@ -21,6 +21,9 @@ report = handles._report
 class Runner(greenlets.greenlet):
     """A greenlet that asyncio handles run in."""
 
+    #: A weak reference to the task whose steps all run here, if there is one.
+    task = None
+
 
 class BlockedTask:
     """A task that blocks in the green world; stands in for ``task.cancel`` meanwhile.

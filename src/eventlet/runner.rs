@@ -50,7 +50,7 @@ impl Runners {
 /// Gives the task the greenlet that it runs in, if neither has another.
 pub fn pin(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = core.py();
-    if me.hasattr(intern!(py, "task"))? || task.hasattr(intern!(py, "_uringhub_runner"))? {
+    if task_of(me)?.is_some() || task.hasattr(intern!(py, "_uringhub_runner"))? {
         return Ok(());
     }
     me.setattr(intern!(py, "task"), PyWeakrefReference::new(task)?)?;
@@ -246,19 +246,25 @@ fn idle(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
 }
 
+/// The weak reference to the task that this greenlet is pinned to. The class of runners has the attribute too, since
+/// to look for one that is missing raises an error inside, at the price of a switch.
+fn task_of<'py>(me: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(me.getattr_opt(intern!(me.py(), "task"))?.filter(|reference| !reference.is_none()))
+}
+
 fn is_pinned(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(core.get().local()?.borrow().runners.pinned > 0 && me.hasattr(intern!(me.py(), "task"))?)
+    Ok(core.get().local()?.borrow().runners.pinned > 0 && task_of(me)?.is_some())
 }
 
 /// Whether the task that this runner is pinned to has ended.
 fn is_over(me: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some(reference) = me.getattr_opt(intern!(me.py(), "task"))? else { return Ok(false) };
+    let Some(reference) = task_of(me)? else { return Ok(false) };
     let task = reference.call0()?;
     Ok(task.is_none() || tasks::is_done(&task)?)
 }
 
 fn unpin(core: &Bound<'_, Core>, me: &Bound<'_, PyAny>) -> PyResult<()> {
-    if me.hasattr(intern!(me.py(), "task"))? {
+    if task_of(me)?.is_some() {
         let mut local = core.get().local()?.borrow_mut();
         local.runners.pinned = local.runners.pinned.saturating_sub(1);
     }
