@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import EVTOP
 from screens import Screens
 
-PROJECT = Path(__file__).resolve().parents[2]
 TARGET = Path(__file__).parent / "targets" / "shop.py"
 DEADLINE_S = 60
 # Prints which of the two are on; `stty` writes a minus before those that are off.
@@ -26,10 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 @pytest.fixture(scope="session")
 def evtop() -> str:
-    if "EVTOP" in os.environ:
-        return os.environ["EVTOP"]
-    subprocess.run(["cargo", "build", "--quiet", "-p", "evtop"], cwd=PROJECT, check=True)
-    return str(Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")) / "debug" / "evtop")
+    return EVTOP
 
 
 @pytest.fixture
