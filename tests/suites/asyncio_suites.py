@@ -117,6 +117,12 @@ def has_tests() -> bool:
     return all(importlib.util.find_spec(name) for name in ("test", "test.test_asyncio"))
 
 
+def reasons(known: dict[str, dict[str, str]], suite: str) -> dict[str, str]:
+    """What may fail in a suite, on every Python or on this one, and why."""
+    version = "{}_{}".format(*sys.version_info[:2])
+    return known.get(suite, {}) | known.get(f"{suite}_{version}", {})
+
+
 def short_name(test: str) -> str:
     """The function's name."""
     return test.rpartition(".")[2]
@@ -148,7 +154,7 @@ def main() -> int:
     ]
     status = 0
     with ThreadPoolExecutor(options.jobs) as pool:
-        for code, lines in pool.map(lambda pair: judge(*pair, known.get(pair[0], {})), pairs):
+        for code, lines in pool.map(lambda pair: judge(*pair, reasons(known, pair[0])), pairs):
             print("\n".join(lines), flush=True)
             status = max(status, code)
     return status
