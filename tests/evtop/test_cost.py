@@ -145,6 +145,21 @@ def test_five_thousand_green_threads_are_read_cheaply(start, python, name, extra
     assert cost["find"][0] <= 150
 
 
+@pytest.mark.parametrize("extra", [(), ("ticking",)], ids=["asleep", "one of them ticking"])
+def test_five_thousand_tasks_are_read_cheaply(start, python, extra):
+    target = start(python, "many_tasks.py", 5000, *extra)
+    command = [str(ROOT / "target" / "release" / "examples" / "refresh"), str(target.read("ready")), "20"]
+    lines = subprocess.check_output(command, text=True).splitlines()
+    cost = statistics.median(float(line.split()[1]) for line in lines if line.startswith("look"))
+    record(
+        f"5,000 tasks{', and one that ticks' if extra else ''}: processor time",
+        "told",
+        f"{cost:.1f} ms a refresh",
+        "make evtop-long ONLY=five_thousand",
+    )
+    assert cost <= 100
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -152,6 +167,7 @@ def test_five_thousand_green_threads_are_read_cheaply(start, python, name, extra
         ("a busy server on uringhub", ("echo.py", "hub-uring", 64)),
         ("5,000 sleeping green threads", ("many.py", 5000, 0)),
         ("5,000 green threads, one of them ticking", ("many.py", 5000, 0, "ticking")),
+        ("5,000 tasks, and one that ticks", ("many_tasks.py", 5000, "ticking")),
     ],
 )
 def test_screens_and_watcher_cost_little(start, screens, python, name, arguments):

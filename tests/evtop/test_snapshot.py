@@ -152,6 +152,15 @@ def test_greenlets_of_gevent_show_what_they_wait_for(start, python):
     )
 
 
+@pytest.mark.parametrize(("target", "nodes"), [("many.py", "green_threads"), ("many_tasks.py", "tasks")])
+def test_a_look_at_many_takes_few_reads(start, python, target, nodes):
+    arguments = (1000, 0) if target == "many.py" else (1000,)
+    snapshot = dump(start(python, target, *arguments).read("ready"))
+    assert len(snapshot[nodes]) >= 1000
+    assert {node["wait"]["kind"] for node in snapshot[nodes] if node["wait"]} >= {"sleep"}
+    assert snapshot["counters"]["read_calls"] < 5 * 1000
+
+
 def test_lines_are_those_of_the_source(start, python):
     target = start(python, "waits_eventlet.py")
     green = by_name(dump(target.read("ready"))["green_threads"])

@@ -145,8 +145,7 @@ impl GreenletFinder {
         let Some(layout) = &mut self.layout else { return };
         if layout.main == 0 {
             let objects: HashSet<u64> = found.iter().map(|&(_, object)| object).collect();
-            let mains: Vec<u64> =
-                objects.iter().copied().filter(|&object| is_main(python, layout, object)).collect();
+            let mains = mains(python, layout, found);
             for &(implementation, _) in found {
                 let Some(record) = python.memory.bytes(implementation, IMPL_BYTES) else { continue };
                 if word_at(&record, 0) != user {
@@ -163,9 +162,8 @@ impl GreenletFinder {
             }
         }
         if self.block_bytes.is_none() && found.len() > 1 {
-            let mut sizes = found.iter().map(|&(address, _)| pools::block_bytes(python.memory, address));
-            let first = sizes.next().flatten();
-            self.block_bytes = first.filter(|_| sizes.all(|size| size == first));
+            let addresses: Vec<u64> = found.iter().map(|&(address, _)| address).collect();
+            self.block_bytes = pools::common_block_bytes(python.memory, &addresses);
         }
     }
 
@@ -226,11 +224,17 @@ fn own_object(python: &Python<'_>, implementation: u64, record: &[u8]) -> Option
         .find(|&word| python.field(word, PIMPL) == Some(implementation))
 }
 
-fn is_main(python: &Python<'_>, layout: &GreenletLayout, object: u64) -> bool {
-    python
-        .field(object, PIMPL)
-        .and_then(|implementation| python.field(implementation, layout.stack_stop as u64))
-        == Some(u64::MAX)
+/// The objects of main greenlets: their stacks have no upper end.
+fn mains(python: &Python<'_>, layout: &GreenletLayout, found: &[(u64, u64)]) -> Vec<u64> {
+    let stops: Vec<u64> =
+        found.iter().map(|&(implementation, _)| implementation + layout.stack_stop as u64).collect();
+    let mut mains = Vec::new();
+    python.memory.for_each_record(&stops, 8, &mut |index, stop| {
+        if word_at(stop, 0) == u64::MAX {
+            mains.push(found[index].1);
+        }
+    });
+    mains
 }
 
 /// Whether one with an upper but no lower end of its stack is being started rather than dead.

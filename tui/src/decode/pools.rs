@@ -21,11 +21,20 @@ pub fn is_heap(mapping: &Mapping) -> bool {
         && (mapping.path.is_empty() || mapping.path == "[heap]" || mapping.path.starts_with("[anon"))
 }
 
-/// The block size of the pool an address would belong to, if its header makes sense and a block starts there.
-pub fn block_bytes(memory: &dyn Memory, address: u64) -> Option<u64> {
-    let pool = address & !(POOL_BYTES - 1);
-    let size = header_block_bytes(&memory.bytes(pool, HEADER_BYTES)?)?;
-    ((address - pool).checked_sub(HEADER_BYTES as u64)? % size == 0).then_some(size)
+/// The one block size of all pools that these addresses would belong to, if the headers make sense and a block starts at
+/// each of them.
+pub fn common_block_bytes(memory: &dyn Memory, addresses: &[u64]) -> Option<u64> {
+    let pool_of = |address: u64| address & !(POOL_BYTES - 1);
+    let mut pools: Vec<u64> = addresses.iter().copied().map(pool_of).collect();
+    pools.sort_unstable();
+    pools.dedup();
+    let (headers, read) = memory.records(&pools, HEADER_BYTES);
+    let mut sizes = headers.chunks_exact(HEADER_BYTES).map(header_block_bytes);
+    let size = sizes.next().flatten().filter(|_| read.iter().all(|&is_read| is_read))?;
+    let is_block = |address: u64| {
+        (address - pool_of(address)).checked_sub(HEADER_BYTES as u64).is_some_and(|at| at % size == 0)
+    };
+    (sizes.all(|other| other == Some(size)) && addresses.iter().copied().all(is_block)).then_some(size)
 }
 
 fn header_block_bytes(header: &[u8]) -> Option<u64> {

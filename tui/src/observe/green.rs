@@ -3,10 +3,12 @@
 use super::addresses::AddressMap;
 use super::hubs::{hub_of_stack, is_machinery};
 use super::observer::Seen;
+use super::paged::Paged;
 use super::stacks::Stacks;
 use super::unchanged::{Decoded, Fresh, Unchanged, switches};
 use super::wait::wait_of;
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
+use crate::remote::Memory;
 use crate::state::{Counters, GreenThread, Labelled, NodeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,13 +43,16 @@ pub fn read_green(
     find_tops(python, &records, &unknown, &mut tops);
     let (walks, torn) = walk_settled(python, finder, &mut records, &mut tops, unknown);
     counters.stacks_torn += torn;
+    let paged = Paged::new(python.memory);
+    let near = Python::new(&paged, python.interpreter);
     let mut fresh = Vec::new();
     let mut greens = Vec::with_capacity(records.len());
     for (((record, walk), known), top) in records.into_iter().zip(walks).zip(recalled).zip(tops) {
         let decoded = match known {
             Some(decoded) => decoded,
             None => {
-                let decoded = Arc::new(decode(python, stacks, &record, &walk));
+                let decoded = Arc::new(decode(&near, stacks, &record, &walk));
+                paged.turn_to_next();
                 let (object, frame_object) = (record.object, record.top_frame);
                 fresh.push(Fresh { object, frame_object, top, walk, decoded: decoded.clone() });
                 decoded

@@ -77,6 +77,7 @@ fn owners(python: &Python<'_>, greens: &[Green]) -> HashMap<NodeId, NodeId> {
 
 fn owner_waited_for(python: &Python<'_>, green: &Green) -> Option<u64> {
     green.decoded.wait.as_ref()?;
+    python.memory.turn_to_next();
     let acquire = green.decoded.stack.iter().find(|located| located.is_in("/threading.py", "acquire"))?;
     let lock = acquire.local(python, "self")?;
     let owner = python.attribute(lock, "_owner").and_then(|owner| python.integer(owner))?;
@@ -92,6 +93,7 @@ fn entered(
 ) -> HashMap<u64, Vec<NodeId>> {
     let mut holders: HashMap<u64, Vec<NodeId>> = HashMap::new();
     let mut look = |id: u64, stack: &[Located]| {
+        python.memory.turn_to_next();
         let frames = stack.iter().enumerate();
         let callee = |index: usize| index.checked_sub(1).map(|inner| &stack[inner]);
         let locks = frames.flat_map(|(index, frame)| locks_of_frame(python, frame, callee(index), wanted));

@@ -10,6 +10,7 @@ mod hubs;
 mod locks;
 mod native_call;
 mod observer;
+mod paged;
 mod running;
 mod settled;
 mod stacks;

@@ -5,6 +5,7 @@ use super::bridge::bridge_edges;
 use super::drivers::Drivers;
 use super::green::{present_green, read_green};
 use super::locks::{StacksOf, find_holders};
+use super::paged::Paged;
 use super::running::{ThreadView, fill_running, thread_of_main};
 use super::stacks::Stacks;
 use super::tasks::{present_tasks, read_tasks};
@@ -227,7 +228,9 @@ impl Observer {
                 search.cost += again.elapsed();
             }
         }
-        let task_records = read_tasks(&python, &mut counters);
+        let paged = Paged::new(&self.target.memory);
+        let near = Python::new(&paged, &self.target.interpreter);
+        let task_records = read_tasks(&near, &mut counters);
         let records = python.threads();
         let kernel = os_threads(&self.target.process);
         let matched = match_threads(&self.target.memory, &records, &kernel);
@@ -235,7 +238,7 @@ impl Observer {
         let tid_of: AddressMap<u64, i32> =
             owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
         let mut green_threads = present_green(&python, &mut self.stacks, &greens, &mut self.seen, &tid_of);
-        let (mut tasks, mut edges) = present_tasks(&python, &mut self.stacks, &task_records, &mut self.seen);
+        let (mut tasks, mut edges) = present_tasks(&near, &mut self.stacks, &task_records, &mut self.seen);
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
         let lent = (&self.finder, &mut counters);
         let threads =
@@ -243,8 +246,8 @@ impl Observer {
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
         let stacks = StacksOf { greens: &greens, tasks: &task_records };
-        edges.extend(find_holders(&python, &mut self.stacks, &stacks, &mut green_threads, &mut tasks));
-        edges.extend(bridge_edges(&python, &greens, &task_records));
+        edges.extend(find_holders(&near, &mut self.stacks, &stacks, &mut green_threads, &mut tasks));
+        edges.extend(bridge_edges(&near, &greens, &task_records));
         counters.green_threads_found = green_threads.len();
         counters.missed_permille = missed_permille(self.unseen, is_searched, green_threads.len(), gone);
         let fds = self.resolve_fds(&mut green_threads, &mut tasks);

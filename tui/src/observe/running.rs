@@ -9,7 +9,7 @@ use super::threads::OsThread;
 use crate::decode::{GreenletFinder, GreenletState, Python, TaskRecord, TaskState, ThreadRecord};
 use crate::remote::{Activity, Mapping, Target, mapping_of, syscall_name};
 use crate::state::{Counters, Frame, GreenThread, Hub, Labelled, NodeId, Thread};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Which thread each main greenlet belongs to, told by where the C stacks of its greenlets are.
@@ -67,10 +67,10 @@ impl ThreadView<'_> {
         let holder = python.gil_holder();
         let heads: Vec<u64> = records.iter().map(|record| self.greenlet_state(record)).collect();
         let running = running_stacks(python, records, &heads);
-        let uvloop = self
-            .tasks
-            .iter()
-            .any(|task| python.class_path(task.event_loop).is_some_and(|class| class.starts_with("uvloop")));
+        let loops: HashSet<u64> = self.tasks.iter().map(|task| task.event_loop).collect();
+        let uvloop = loops
+            .into_iter()
+            .any(|event_loop| python.class_path(event_loop).is_some_and(|class| class.starts_with("uvloop")));
         let mut threads = Vec::new();
         for ((record, running), greenlet_state) in records.iter().zip(running).zip(heads) {
             let Some(kernel) = self.matched.get(&record.state) else { continue };

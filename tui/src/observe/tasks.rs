@@ -14,7 +14,11 @@ const CHILDREN_LIMIT: usize = 4096;
 /// Reads all registered tasks.
 pub fn read_tasks(python: &Python<'_>, counters: &mut Counters) -> Vec<TaskRecord> {
     let objects = python.task_objects();
-    let records: Vec<TaskRecord> = objects.iter().filter_map(|&object| python.task(object)).collect();
+    let read = |&object: &u64| {
+        python.memory.turn_to_next();
+        python.task(object)
+    };
+    let records: Vec<TaskRecord> = objects.iter().filter_map(read).collect();
     counters.tasks_undecodable += objects.len() - records.len();
     records
 }
@@ -31,6 +35,7 @@ pub fn present_tasks(
     let mut edges = Vec::new();
     let mut tasks = Vec::with_capacity(records.len());
     for record in records {
+        python.memory.turn_to_next();
         let chain = decode_chain(python, stacks, record);
         let (targets, kind) = awaited_tasks(python, record, &known);
         let from = NodeId(record.object);

@@ -29,6 +29,9 @@ pub trait Memory {
     /// Fills every request that can be filled whole and marks it; the others are left unmarked.
     fn read_many(&self, requests: &mut [Request<'_>]);
 
+    /// What was asked for so far belongs together; what comes next may be of a later moment.
+    fn turn_to_next(&self) {}
+
     /// Reads one range, or says that it cannot be read whole.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
         let mut request = [Request::new(address, buffer)];
