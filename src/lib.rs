@@ -16,6 +16,8 @@ mod doctor;
 #[cfg(feature = "python")]
 mod eventlet;
 #[cfg(feature = "python")]
+mod export;
+#[cfg(feature = "python")]
 mod fastcall;
 #[cfg(feature = "python")]
 mod python;

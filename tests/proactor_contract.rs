@@ -33,6 +33,7 @@ on_both_drivers! {
     multishot_accept_brings_every_connection,
     close_closes,
     a_close_that_is_cancelled_closes_all_the_same,
+    a_closed_proactor_has_nothing_in_flight_and_works_again,
 }
 
 fn a_receive_brings_the_bytes_and_its_token(driver: Choice) {
@@ -356,4 +357,23 @@ fn a_close_that_is_cancelled_closes_all_the_same(driver: Choice) {
     assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
+fn a_closed_proactor_has_nothing_in_flight_and_works_again(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (mut client, server) = tcp_pair();
+    let (mut other, kept) = tcp_pair();
+    proactor.submit(recv(fd(&server)), 0);
+    proactor.submit(recv(fd(&kept)), 0);
+    expect_quiet(&mut proactor);
+    proactor.close();
+    assert_eq!((proactor.in_flight(), proactor.has_queued()), (0, false));
+    // With the receive in flight the kernel would keep the file.
+    drop(server);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    let id = proactor.submit(recv(fd(&kept)), 5);
+    other.write_all(b"again").unwrap();
+    let done = expect_one(&mut proactor, id);
+    assert_eq!(bytes(&mut proactor, done), b"again");
 }

@@ -7,6 +7,7 @@ replaced on the class. On a thread whose hub is not one of ours every one of the
 Source: eventlet 0.41.
 """
 
+import functools
 import importlib.machinery
 import inspect
 import ssl
@@ -15,6 +16,7 @@ import types
 
 from eventlet import debug, greenthread, hubs, patcher
 from eventlet.greenio import base as greenio
+from eventlet.greenio import py3
 from eventlet.support import greenlets
 
 from uringhub import _native, _primitives
@@ -36,11 +38,13 @@ def install():
             "sleep": _recode(greenthread.sleep, _sleep),
             "trampoline": _recode(hubs.trampoline, _trampoline),
             "GreenSocket": greenio.GreenSocket,
+            "sockets": list(_socket_classes()),
             **_native.bind_socket(greenio.GreenSocket),
         }
     )
     _recode(hubs.use_hub, _use_hub)
     _recode(hubs.notify_opened, _notify_opened)
+    _recode(greenio.set_nonblocking, _set_nonblocking)
     _recode(debug.hub_prevent_multiple_readers, _hub_prevent_multiple_readers)
     _watch_closes()
     _primitives.install(_recode)
@@ -110,6 +114,11 @@ def _use_hub(mod=None):
 def _notify_opened(fd):
     if not _uringhub.reopened(fd):  # noqa: F821
         _uringhub_notify_opened(fd)  # noqa: F821
+
+
+def _set_nonblocking(fd):
+    _uringhub.wrapped(fd)  # noqa: F821
+    return _uringhub_set_nonblocking(fd)  # noqa: F821
 
 
 def _hub_prevent_multiple_readers(state=True):
@@ -214,25 +223,35 @@ def _on_import(name, patch):
 
 
 def _watch_closes():
-    """Have the hub cancel what is in flight on a socket before its descriptor is closed.
+    """Have the hub cancel what is in flight on a socket or pipe before its descriptor is closed.
 
-    With an operation in flight the kernel keeps the file, so that close would send no FIN. The hook is on
-    the method through which every close of a Python socket goes: its own, a file's made from it, ``with``.
+    With an operation in flight the kernel keeps the file, so that close would send no FIN. The hooks are on
+    the method through which every close of a Python socket goes (its own, a file's made from it, ``with``), on
+    that by which a socket gives its number away, and on that by which a green pipe closes.
     """
+    for cls in _socket_classes():
+        _hook(cls, "_real_close", lambda socket: _native.closing(socket.fileno()))
+        _hook(cls, "detach", lambda socket: _native.leaving(socket.fileno()))
+    _hook(py3.GreenFileIO, "close", lambda pipe: pipe._closed or _native.closing(pipe._fileno))
+
+
+def _socket_classes():
+    """The classes of Python's own sockets: eventlet works with a copy of the module."""
     classes = {patcher.original("socket").socket}
     classes.update(cls for cls in ssl.SSLSocket.__mro__ if cls.__module__ == "socket")
-    for cls in classes:
-        _hook_close(cls)
+    return classes
 
 
-def _hook_close(cls):
-    original = cls.__dict__.get("_real_close")
+def _hook(cls, name, before):
+    """Have ``before`` called before a method of a class."""
+    original = cls.__dict__.get(name)
     if original is None or hasattr(original, "uringhub"):
         return
 
-    def _real_close(self, *args, **kwargs):
-        _native.closing(self.fileno())
+    @functools.wraps(original)
+    def hooked(self, *args, **kwargs):
+        before(self)
         return original(self, *args, **kwargs)
 
-    _real_close.uringhub = True
-    cls._real_close = _real_close
+    hooked.uringhub = True
+    setattr(cls, name, hooked)

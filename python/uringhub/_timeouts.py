@@ -53,7 +53,14 @@ def expire(timeout, task, exception):
     for callback, context in wakeups:
         waits_for.remove_done_callback(callback)
         loop.call_soon(callback, holder, context=context)
+    # Nobody is left who would look at how it ends, and a gather tells of those whom nobody looks at.
+    waits_for.add_done_callback(_look)
     waits_for.cancel()
+
+
+def _look(future):
+    if not future.cancelled():
+        future.exception()
 
 
 def _wakeups(task, future):

@@ -83,7 +83,9 @@ class Green(Waiter):
             self._arrival.wait(left)
 
     def wake(self) -> bool:
-        """Make it ready; another thread leaves that to the hub's."""
+        """Make it ready; another thread leaves that to the hub's. False if that thread has ended."""
+        if self._hub.has_ended:
+            return False
         if _hub_here() is self._hub:
             self._arrival.send(None)
         else:

@@ -8,6 +8,7 @@ Source: eventlet 0.41, ``eventlet/hubs/hub.py`` and ``eventlet/hubs/asyncio.py``
 """
 
 import errno
+import importlib
 import ssl  # noqa: F401  (`_share_ssl_context` finds it loaded)
 import sys
 import traceback
@@ -17,7 +18,7 @@ from eventlet.hubs import asyncio as _asyncio_hub
 from eventlet.hubs import hub as _base
 from eventlet.support import greenlets as greenlet
 
-from uringhub import _eventlet, _green_selector, _native, _signals
+from uringhub import _eventlet, _executor, _green_selector, _native, _signals, _threads
 
 _time = patcher.original("time")
 
@@ -35,6 +36,18 @@ def _share_ssl_context():
     green = sys.modules.get("eventlet.green.ssl")
     context = getattr(green, "_original_sslcontext", None) or sys.modules["ssl"].SSLContext
     patcher.original("ssl").SSLContext = context
+
+
+def _unpatch_asyncio():
+    """Have asyncio use the original modules, as eventlet does it, but leave ``concurrent.futures`` to the program."""
+    pool = sys.modules.get("concurrent.futures.thread")
+    names = ("threading", "queue")
+    before = {name: getattr(pool, name, sys.modules.get(name)) for name in names}
+    patcher._unmonkey_patch_asyncio_all()
+    pool = sys.modules.get("concurrent.futures.thread")
+    if pool is not None:
+        for name, module in before.items():
+            setattr(pool, name, module or importlib.import_module(name))
 
 
 class Hub(_native.Core, _asyncio_hub.Hub):
@@ -63,11 +76,21 @@ class Hub(_native.Core, _asyncio_hub.Hub):
         self._loop = None
         self._wakeup = None
         self.make_current()
+        _threads.follow(self)
+
+    def _thread_ended(self):
+        """Give up the driver and all that waits."""
+        self.listeners = {READ: {}, WRITE: {}}
+        self.secondaries = {READ: {}, WRITE: {}}
+        self.closed = []
+        self._end()
+        self._loop = None
 
     def _post_initialize(self):
         """Have asyncio use the original socket, select and threading; ``get_hub()`` works by now."""
-        patcher._unmonkey_patch_asyncio_all()
+        _unpatch_asyncio()
         _share_ssl_context()
+        _executor.install()
         _green_selector.install()
         from uringhub._hub_loop import HubLoop
 

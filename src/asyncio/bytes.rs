@@ -4,12 +4,12 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PySlice};
 
+use crate::export::Export;
 use crate::proactor::{Lease, SocketAddress};
 
 // CPython, Include/cpython/bytesobject.h; not in pyo3's bindings.
@@ -163,14 +163,7 @@ pub fn append(buffer: &Bound<'_, PyByteArray>, leases: &[Lease]) -> bool {
 }
 
 /// The bytes of an exported buffer, while the GIL is held and `use_bytes` runs.
-pub fn with_source<T>(
-    _py: Python<'_>,
-    source: &PyUntypedBuffer,
-    use_bytes: impl FnOnce(&[u8]) -> T,
-) -> PyResult<T> {
-    if !source.is_c_contiguous() {
-        return Err(PyTypeError::new_err("a C-contiguous bytes-like object is required"));
-    }
+pub fn with_source<T>(_py: Python<'_>, source: &Export, use_bytes: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
     if source.len_bytes() == 0 {
         return Ok(use_bytes(&[]));
     }
@@ -179,12 +172,8 @@ pub fn with_source<T>(
 }
 
 /// The room of an exported writable buffer, while the GIL is held and `fill` runs.
-pub fn with_target<T>(
-    _py: Python<'_>,
-    target: &PyUntypedBuffer,
-    fill: impl FnOnce(&mut [u8]) -> T,
-) -> PyResult<T> {
-    if target.readonly() || !target.is_c_contiguous() {
+pub fn with_target<T>(_py: Python<'_>, target: &Export, fill: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
+    if target.readonly() {
         return Err(PyTypeError::new_err("read-write bytes-like object expected"));
     }
     if target.len_bytes() == 0 {

@@ -186,6 +186,12 @@ impl Engine {
         self.graveyard.push(sink);
     }
 
+    /// Hands out all that it holds, to be dropped where it is not borrowed.
+    pub fn retire(&mut self) -> impl Sized + use<> {
+        let sinks: Vec<Sink> = self.sinks.drain().map(|(_, sink)| sink).collect();
+        (self.turn.drain(), sinks, std::mem::take(&mut self.graveyard))
+    }
+
     /// Before the loop may go on on another thread: takes every operation back from the kernel.
     pub fn park(&mut self) {
         let ids: Vec<SinkId> = self.sinks.keys().collect();

@@ -8,7 +8,6 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,6 +18,7 @@ use super::core::LoopCore;
 use super::engine::{Side, Sink, SinkId};
 use super::operation::{About, Begun};
 use super::{bytes, operation};
+use crate::export::Export;
 use crate::fastcall::{self, Arguments, Function};
 use crate::proactor::OpId;
 
@@ -30,9 +30,9 @@ pub enum Action {
     /// `recv(n)`.
     Recv(usize),
     /// `recv_into(buffer)`.
-    RecvInto(PyUntypedBuffer),
+    RecvInto(Export),
     /// The bytes of the buffer from the offset on.
-    SendAll(PyUntypedBuffer, usize),
+    SendAll(Export, usize),
 }
 
 /// An operation that waits for its descriptor.
@@ -153,9 +153,9 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
                 Err(error) => return Err(bytes::failed(&error)),
             };
         }
-        (Side::Write, Action::SendAll(PyUntypedBuffer::get(&about.argument)?, sent))
+        (Side::Write, Action::SendAll(Export::get(&about.argument)?, sent))
     } else {
-        (Side::Read, Action::RecvInto(PyUntypedBuffer::get(&about.argument)?))
+        (Side::Read, Action::RecvInto(Export::get(&about.argument)?))
     };
     let drained = side == Side::Read
         && core.get().engine()?.borrow().known(fd).is_some_and(|descriptor| descriptor.drained);

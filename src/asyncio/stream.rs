@@ -5,7 +5,6 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,6 +16,7 @@ use super::core::LoopCore;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::handles;
 use super::reader;
+use crate::export::Export;
 use crate::proactor::{Completion, Errno, Lease, Op, OpId, Payload};
 
 /// At most this many bytes in one `data_received`, as on the stock loop.
@@ -379,9 +379,9 @@ fn fill_direct(
 }
 
 /// The buffer that a protocol offers.
-fn offered(protocol: &Bound<'_, PyAny>) -> PyResult<PyUntypedBuffer> {
+fn offered(protocol: &Bound<'_, PyAny>) -> PyResult<Export> {
     let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (-1,))?;
-    let target = PyUntypedBuffer::get(&buffer)?;
+    let target = Export::get(&buffer)?;
     if target.len_bytes() == 0 {
         return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
     }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::runner::{self, Runners};
-use super::state::{Outcome, Runnable, Side, State, Waiter};
+use super::state::{Descriptor, Outcome, Runnable, Side, State, Waiter};
 use super::thread_bound::ThreadBound;
 use super::timer::Timer;
 use super::unlock::Relay;
@@ -46,6 +46,8 @@ pub struct Core {
     /// Timers that other threads scheduled; they wake the hub's wait.
     inbox: Mutex<Vec<Py<Timer>>>,
     has_inbox: AtomicBool,
+    /// Its thread has ended.
+    has_ended: AtomicBool,
     waker: Waker,
 }
 
@@ -67,22 +69,37 @@ impl Core {
 
     /// Ends all waits on a descriptor that is about to be closed.
     pub fn closing(&self, fd: i32) {
-        if fd >= 0 {
-            self.with_state(|state| state.end_waits(fd, || Outcome::Closed));
-        }
+        self.leaving(fd);
+        self.with_state(|state| state.leftovers().forget(fd));
     }
 
-    /// Ends all waits on a descriptor number that names another file now; true if it has listeners.
+    /// Ends all waits on a descriptor that its object gives away.
+    pub fn leaving(&self, fd: i32) {
+        self.with_state(|state| state.end_waits(fd, || Outcome::Closed));
+    }
+
+    /// Ends all waits on a descriptor number that names another file now; true if it has listeners, which the hub's
+    /// greenlet then tells before anything else runs.
     pub fn reopened(&self, fd: i32) -> bool {
         if fd < 0 {
             return false;
         }
         let listened = self.with_state(|state| {
-            let listened = !state.descriptor(fd).listeners.is_empty();
+            let listened = state.known(fd).is_some_and(|known| !known.listeners.is_empty());
             state.end_waits(fd, || Outcome::Reopened);
             listened
         });
+        if listened == Some(true)
+            && let Some(local) = self.local.get()
+        {
+            local.borrow_mut().renewals = run::RENEWALS_MAX;
+        }
         listened.unwrap_or(false)
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// What wakes the hub's wait, from any thread.
@@ -108,6 +125,11 @@ impl Core {
         if let Some(guest) = guest.flatten() {
             guest.get().empty_inbox();
         }
+    }
+
+    /// A number was given to a new object: what is known of its file may be another's.
+    pub fn wrapped(&self, fd: i32) {
+        self.with_state(|state| state.known(fd).map(Descriptor::doubt));
     }
 
     fn with_state_of<T>(&self, look: impl FnOnce(&Local) -> T) -> Option<T> {
@@ -181,6 +203,7 @@ impl Core {
             local: ThreadBound::new(local),
             inbox: Mutex::default(),
             has_inbox: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             waker,
         })
     }
@@ -259,35 +282,62 @@ impl Core {
         super::current::set(Some(slf.clone().unbind()));
     }
 
-    /// Calls `callback(*args, **kwargs)` after `seconds`; from any thread.
-    #[pyo3(signature = (seconds, callback, *args, **kwargs))]
+    /// Calls `cb(*args, **kwargs)` after `seconds`; from any thread.
+    #[pyo3(signature = (seconds, cb, *args, **kwargs))]
     fn schedule_call_global(
         slf: &Bound<'_, Self>,
         seconds: f64,
-        callback: Py<PyAny>,
+        cb: Py<PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Py<Timer>> {
-        Self::schedule(slf, Timer::call(seconds, callback, args, kwargs, None))
+        Self::schedule(slf, Timer::call(seconds, cb, args, kwargs, None))
     }
 
     /// As `schedule_call_global`, but not if the calling green thread has ended by then.
-    #[pyo3(signature = (seconds, callback, *args, **kwargs))]
+    #[pyo3(signature = (seconds, cb, *args, **kwargs))]
     fn schedule_call_local(
         slf: &Bound<'_, Self>,
         seconds: f64,
-        callback: Py<PyAny>,
+        cb: Py<PyAny>,
         args: Py<PyTuple>,
         kwargs: Option<Py<PyDict>>,
     ) -> PyResult<Py<Timer>> {
         let owner = greenlet::current(slf.py())?.unbind();
-        Self::schedule(slf, Timer::call(seconds, callback, args, kwargs, Some(owner)))
+        Self::schedule(slf, Timer::call(seconds, cb, args, kwargs, Some(owner)))
     }
 
     /// Throws `exception` into the calling green thread after `seconds`, unless cancelled.
     fn schedule_throw(slf: &Bound<'_, Self>, seconds: f64, exception: Py<PyAny>) -> PyResult<Py<Timer>> {
         let target = greenlet::current(slf.py())?.unbind();
         Self::schedule(slf, Timer::throw(seconds, target, exception))
+    }
+
+    /// Whether its thread has ended: nothing that is scheduled runs any more.
+    #[getter(has_ended)]
+    fn py_has_ended(&self) -> bool {
+        self.has_ended()
+    }
+
+    /// Gives everything up, on a thread that ends: the driver, what waits, the hub's greenlet.
+    fn _end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let core = slf.get();
+        if super::current::get(slf.py()).is_some_and(|current| current.is(slf)) {
+            super::current::set(None);
+        }
+        core.has_ended.store(true, Ordering::Release);
+        let all = {
+            let mut local = core.local()?.borrow_mut();
+            local.stopping = true;
+            let state = local.state.retire();
+            let greenlets = (local.greenlet.take(), std::mem::take(&mut local.runners.idle));
+            (state, greenlets, local.guest.take(), local.relay.take())
+        };
+        drop(all);
+        let inbox = std::mem::take(&mut *core.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(inbox);
+        super::held::bury();
+        Ok(())
     }
 
     /// Suspends the calling green thread until something switches to it; returns what that passes.

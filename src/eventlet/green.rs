@@ -13,7 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::core::Core;
-use super::state::{Outcome, Runnable, Side};
+use super::state::{Outcome, Runnable, Side, State};
 use super::wait::{Request, Waiting};
 use super::{current, hooks, sys, wait};
 use crate::fastcall::{Arguments, Function};
@@ -38,7 +38,8 @@ pub fn original<'py>(
 pub fn set_originals(py: Python<'_>, originals: Py<PyDict>) -> PyResult<()> {
     let bound = originals.bind(py).as_any();
     let plain = [bound.get_item("greenlet")?.unbind(), bound.get_item("GreenThread")?.unbind()];
-    hooks::set_classes(py, plain, bound.get_item("GreenSocket")?.unbind());
+    let sockets = bound.get_item("sockets")?.extract()?;
+    hooks::set_classes(py, plain, bound.get_item("GreenSocket")?.unbind(), sockets);
     let _ = ORIGINALS.set(py, originals);
     Ok(())
 }
@@ -142,7 +143,7 @@ pub fn trampoline<'py>(
     }
     let number = number(fd)?;
     known_open(&core, number)?;
-    if read && core.get().with_state(|state| state.has_leftover(number)) == Some(true) {
+    if read && core.get().with_state(|state| state.leftovers().has(number)) == Some(true) {
         return number.into_pyobject(py).map_err(Into::into).map(Bound::into_any);
     }
     let timeout_s = if timeout.is_none() { None } else { Some(timeout.extract::<f64>()?) };
@@ -218,9 +219,14 @@ fn number(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
 /// until the number has been seen open.
 fn known_open(core: &Bound<'_, Core>, fd: RawFd) -> PyResult<()> {
     let mut local = core.get().local()?.borrow_mut();
-    let descriptor = local.state.descriptor(fd);
-    descriptor.seen_open = descriptor.seen_open || sys::is_open(fd);
-    if descriptor.seen_open { Ok(()) } else { Err(sys::os_error(libc::EBADF)) }
+    // A wrong number must not cost its size in memory.
+    if !local.state.known(fd).is_some_and(|known| known.seen_open) {
+        if !sys::is_open(fd) {
+            return Err(sys::os_error(libc::EBADF));
+        }
+        local.state.descriptor(fd).seen_open = true;
+    }
+    Ok(())
 }
 
 /// Queues the first switch into a green thread that has not started.
@@ -244,6 +250,23 @@ pub fn closing(py: Python<'_>, fd: RawFd) {
     }
 }
 
+/// Called with the number of a socket whose object gives it away: another may go on with the file, and with what a
+/// killed receive had taken from it.
+#[pyfunction]
+pub fn leaving(py: Python<'_>, fd: RawFd) {
+    if let Some(core) = current::get(py) {
+        core.get().leaving(fd);
+    }
+}
+
+/// Called with a socket or pipe that gets an object of eventlet's.
+#[pyfunction]
+pub fn wrapped(fd: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(core) = current::get(fd.py()) else { return Ok(()) };
+    core.get().wrapped(fd.call_method0(intern!(fd.py(), "fileno"))?.extract()?);
+    Ok(())
+}
+
 /// Called with a descriptor number that the kernel has just given out; false if the hub's own method must
 /// be called, because the thread's hub is not one of ours, somebody has put a `mark_as_reopened` of his own on
 /// it, or listeners of eventlet's are on the number.
@@ -254,7 +277,9 @@ pub fn reopened(py: Python<'_>, fd: RawFd) -> bool {
         if own.and_then(|own| own.contains(intern!(py, "mark_as_reopened"))).unwrap_or(false) {
             return false;
         }
-        let listened = core.get().with_state(|state| fd >= 0 && !state.descriptor(fd).listeners.is_empty());
+        let has_listeners =
+            |state: &mut State| state.known(fd).is_some_and(|known| !known.listeners.is_empty());
+        let listened = core.get().with_state(has_listeners);
         listened == Some(false) && !core.get().reopened(fd)
     })
 }

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 use super::core::Core;
 use super::current;
 use super::green::original;
-
+use super::hooks;
 use super::socket::{Descriptor, Socket};
 use super::target::Target;
 use crate::fastcall::{self, Arguments, Function};
@@ -34,6 +34,11 @@ pub fn bind_socket<'py>(socket_class: &Bound<'py, PyType>) -> PyResult<Bound<'py
 
 fn int_or_zero(value: Option<Bound<'_, PyAny>>) -> PyResult<i32> {
     value.map_or(Ok(0), |value| value.extract())
+}
+
+/// A size that can be had.
+fn size(bufsize: &Bound<'_, PyAny>) -> Option<usize> {
+    bufsize.extract::<usize>().ok().filter(|&size| (1..=isize::MAX as usize).contains(&size))
 }
 
 /// What a method has to do once its arguments are known.
@@ -98,7 +103,7 @@ impl Recv {
         let flags = int_or_zero(arguments.named(1, "flags")?)?;
         // A size that is no positive number is for eventlet's own code to refuse.
         let Some(core) = current::get(py) else { return Ok(Begun::Eventlet) };
-        let Ok(limit @ 1..) = bufsize.extract::<usize>() else { return Ok(Begun::Eventlet) };
+        let Some(limit) = size(&bufsize) else { return Ok(Begun::Eventlet) };
         if let Some(bytes) = leftover(green, &core, limit, flags)? {
             return Ok(Begun::Done(PyBytes::new(py, &bytes).into_any()));
         }
@@ -172,7 +177,7 @@ impl Function for RecvFrom {
         let bufsize = arguments.require(0, "bufsize")?;
         let flags = int_or_zero(arguments.named(1, "flags")?)?;
         if let Some(core) = current::get(py)
-            && let Ok(limit @ 1..) = bufsize.extract::<usize>()
+            && let Some(limit) = size(&bufsize)
             && let Some(bytes) = leftover(green, &core, limit, flags)?
         {
             // A stream names no sender.
@@ -238,6 +243,7 @@ impl Function for SendAll {
         let data = arguments.require(0, "data")?;
         let flags = int_or_zero(arguments.named(1, "flags")?)?;
         if let Some(core) = current::get(py)
+            && !hooks::overrides_send(green)?
             && let Some(descriptor) = Descriptor::of(green, &core)?
         {
             Socket::new(green, &core, descriptor).sendall(&data, flags)?;
@@ -257,16 +263,16 @@ fn leftover(
     limit: usize,
     flags: i32,
 ) -> PyResult<Option<Box<[u8]>>> {
-    if core.get().with_state(|state| state.has_leftovers()) != Some(true) {
+    if core.get().with_state(|state| state.leftovers().is_empty()) != Some(false) {
         return Ok(None);
     }
     let py = green.py();
     let fd: RawFd = fastcall::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
     let bytes = core.get().with_state(|state| {
         if flags & libc::MSG_PEEK != 0 {
-            state.peek_leftover(fd, limit)
+            state.leftovers().peek(fd, limit)
         } else {
-            state.take_leftover(fd, limit)
+            state.leftovers().take(fd, limit)
         }
     });
     Ok(bytes.flatten())

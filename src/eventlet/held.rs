@@ -3,11 +3,11 @@
 
 use std::cell::RefCell;
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::export::Export;
 use crate::proactor::StableBytes;
 
 enum Source {
@@ -16,7 +16,7 @@ enum Source {
     Bytes(Py<PyBytes>),
     /// An export of the buffer protocol: as long as it is held, a bytearray cannot be resized.
     #[expect(dead_code, reason = "held for its lifetime, read through the address")]
-    Export(PyUntypedBuffer),
+    Export(Export),
 }
 
 thread_local! {
@@ -61,7 +61,7 @@ impl Held {
             let (address, len) = (slice.as_ptr(), slice.len());
             return Ok(Self { source: Some(Source::Bytes(bytes.clone().unbind())), address, len });
         }
-        let export = PyUntypedBuffer::get(object).map_err(|error| {
+        let export = Export::get(object).map_err(|error| {
             if error.is_instance_of::<PyBufferError>(object.py()) {
                 error
             } else {
@@ -69,9 +69,6 @@ impl Held {
                 PyTypeError::new_err(format!("a bytes-like object is required, not '{class}'"))
             }
         })?;
-        if !export.is_c_contiguous() {
-            return Err(PyBufferError::new_err("ndarray is not C-contiguous"));
-        }
         let (address, len) = if export.len_bytes() == 0 {
             (std::ptr::NonNull::<u8>::dangling().as_ptr().cast_const(), 0)
         } else {
@@ -96,7 +93,7 @@ impl Drop for Held {
 }
 
 /// Copies into a writable buffer of Python's at `offset`; returns how many bytes fit.
-pub fn copy_into(py: Python<'_>, target: &PyUntypedBuffer, limit: usize, data: &[u8]) -> PyResult<usize> {
+pub fn copy_into(py: Python<'_>, target: &Export, limit: usize, data: &[u8]) -> PyResult<usize> {
     let count = data.len().min(limit).min(target.len_bytes());
     with_target(py, target, count, |room| {
         room.copy_from_slice(&data[..count]);
@@ -107,11 +104,11 @@ pub fn copy_into(py: Python<'_>, target: &PyUntypedBuffer, limit: usize, data: &
 /// Hands out the first `count` bytes of a writable buffer while the GIL is held.
 pub fn with_target<T>(
     _py: Python<'_>,
-    target: &PyUntypedBuffer,
+    target: &Export,
     count: usize,
     fill: impl FnOnce(&mut [u8]) -> T,
 ) -> PyResult<T> {
-    if target.readonly() || !target.is_c_contiguous() {
+    if target.readonly() {
         return Err(PyTypeError::new_err("read-write bytes-like object expected"));
     }
     let count = count.min(target.len_bytes());

@@ -8,18 +8,50 @@ use super::greenlet;
 
 static PLAIN: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
 static GREEN_SOCKET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// The classes of Python's own sockets.
+static SOCKETS: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
 
 /// Names the two classes that have neither, and the socket class, so that usual calls do not look for what
 /// subclasses may define.
-pub fn set_classes(py: Python<'_>, plain: [Py<PyAny>; 2], green_socket: Py<PyAny>) {
+pub fn set_classes(py: Python<'_>, plain: [Py<PyAny>; 2], green_socket: Py<PyAny>, sockets: Vec<Py<PyAny>>) {
     // A second hub of the same process sets the same ones.
     let _ = PLAIN.set(py, plain);
     let _ = GREEN_SOCKET.set(py, green_socket);
+    let _ = SOCKETS.set(py, sockets);
 }
 
 /// Whether the socket is of eventlet's own class, and not of a subclass.
 pub fn is_green_socket(socket: &Bound<'_, PyAny>) -> bool {
     GREEN_SOCKET.get(socket.py()).is_some_and(|class| socket.get_type().is(class))
+}
+
+/// Whether a green socket's `send` is not the one that `sendall` stands for.
+pub fn overrides_send(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = socket.py();
+    if is_green_socket(socket) {
+        return Ok(false);
+    }
+    let Some(class) = GREEN_SOCKET.get(py) else { return Ok(true) };
+    let send = intern!(py, "send");
+    Ok(!socket.get_type().getattr(send)?.is(&class.bind(py).getattr(send)?))
+}
+
+/// Whether what a green socket wraps is one of Python's own, and sends and receives by no methods of its own.
+pub fn is_plain_socket(socket: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = socket.py();
+    let class = socket.get_type();
+    let Some(sockets) = SOCKETS.get(py) else { return Ok(false) };
+    if sockets.iter().any(|socket| class.is(socket)) {
+        return Ok(true);
+    }
+    let Some(base) = sockets.first().map(|base| base.bind(py)) else { return Ok(false) };
+    for name in [intern!(py, "recv"), intern!(py, "recv_into"), intern!(py, "send"), intern!(py, "sendall")] {
+        let own = class.getattr_opt(name)?;
+        if !own.is_some_and(|own| base.getattr(name).is_ok_and(|known| own.is(&known))) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the greenlet is of a class that is known to have neither.

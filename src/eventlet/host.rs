@@ -8,9 +8,9 @@ use super::core::Core;
 use crate::asyncio::{Engine, Host, Loan};
 use crate::proactor::Waker;
 
+/// One reference, which the collector is shown: a second one would keep the hub for ever.
 struct Hub {
     core: Py<Core>,
-    object: Py<PyAny>,
 }
 
 impl Host for Hub {
@@ -33,12 +33,12 @@ impl Host for Hub {
     }
 
     fn object(&self) -> &Py<PyAny> {
-        &self.object
+        self.core.as_any()
     }
 }
 
 /// A loan of the hub's engine, for the loop that is to run on it.
 pub fn lend(core: &Bound<'_, Core>) -> Loan {
     crate::asyncio::set_swap(super::runner::swap_context);
-    Loan::new(Hub { core: core.clone().unbind(), object: core.clone().into_any().unbind() })
+    Loan::new(Hub { core: core.clone().unbind() })
 }

@@ -20,6 +20,7 @@ mod greenlet;
 mod held;
 mod hooks;
 mod host;
+mod leftovers;
 mod parked;
 mod primitives;
 mod queue;
@@ -53,6 +54,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
     module.add_function(wrap_pyfunction!(green::start, module)?)?;
     module.add_function(wrap_pyfunction!(green::closing, module)?)?;
+    module.add_function(wrap_pyfunction!(green::leaving, module)?)?;
+    module.add_function(wrap_pyfunction!(green::wrapped, module)?)?;
     module.add_function(wrap_pyfunction!(green::reopened, module)?)?;
     module.add_function(wrap_pyfunction!(green_socket::bind_socket, module)?)?;
     module.add_function(wrap_pyfunction!(tasks::set_bridge, module)?)?;

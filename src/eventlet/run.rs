@@ -275,7 +275,7 @@ pub fn poll(core: &Bound<'_, Core>, seconds: Option<f64>) -> PyResult<()> {
 }
 
 /// Waits for completions, with the GIL released if that can block, and makes their waiters ready.
-fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
+pub fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
     let py = core.py();
     {
         let mut local = core.get().local()?.borrow_mut();
@@ -293,7 +293,7 @@ fn take(core: &Bound<'_, Core>, timeout: Option<Duration>) -> PyResult<()> {
 }
 
 /// So many turns may begin one after the other without the hub's greenlet, which has more to look after.
-const RENEWALS_MAX: u32 = 64;
+pub const RENEWALS_MAX: u32 = 64;
 
 /// Begins the next turn on the stack of a green thread that leaves at the end of a batch while others are
 /// ready already: the hub's greenlet would do the same, two switches later. False if the hub must.
@@ -306,7 +306,7 @@ pub fn renew(core: &Bound<'_, Core>) -> PyResult<bool> {
             || !local.running
             || local.stopping
             || local.debug_blocking
-            || local.renewals == RENEWALS_MAX
+            || local.renewals >= RENEWALS_MAX
         {
             return Ok(false);
         }
@@ -338,7 +338,8 @@ pub fn nothing_to_yield_to(core: &Bound<'_, Core>) -> PyResult<bool> {
     Core::empty_inbox(core);
     let mut local = core.get().local()?.borrow_mut();
     local.state.engine.turn.expire(now_ns());
-    Ok(!local.state.engine.turn.has_ready())
+    // Listeners on a number that names another file now are the hub's to tell.
+    Ok(!local.state.engine.turn.has_ready() && local.renewals < RENEWALS_MAX)
 }
 
 /// Prints an exception as eventlet's hubs do, or passes it on if it must end the hub.
@@ -359,6 +360,10 @@ fn report_with(core: &Bound<'_, Core>, error: PyErr, method: &str, what: Py<PyAn
 }
 
 fn is_system(core: &Bound<'_, Core>, error: &PyErr) -> PyResult<bool> {
+    // The GreenletExit by which the hub's greenlet ends with its thread.
+    if core.get().has_ended() {
+        return Ok(true);
+    }
     let py = core.py();
     error.matches(py, core.getattr(intern!(py, "SYSTEM_EXCEPTIONS"))?).map_err(Into::into)
 }

@@ -67,11 +67,14 @@ impl<'py> Step<'py, usize> {
 }
 
 impl Descriptor {
-    /// None where eventlet's own code must run: non-blocking, closed, or no stream.
+    /// None where eventlet's own code must run: non-blocking, closed, no stream, or with methods of its own.
     #[inline(never)]
     pub fn of(green: &Bound<'_, PyAny>, core: &Bound<'_, Core>) -> PyResult<Option<Self>> {
         let py = green.py();
         if fastcall::attribute(green, intern!(py, "act_non_blocking"))?.is_truthy()? {
+            return Ok(None);
+        }
+        if !hooks::is_plain_socket(&fastcall::attribute(green, intern!(py, "fd"))?)? {
             return Ok(None);
         }
         let fd: RawFd = fastcall::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
@@ -144,7 +147,7 @@ impl<'a, 'py> Socket<'a, 'py> {
                 return Ok(Step::Eventlet);
             }
             let has_more = descriptor.has_more;
-            (state.take_leftover(self.descriptor.fd, limit), has_more)
+            (state.leftovers().take(self.descriptor.fd, limit), has_more)
         };
         if let Some(bytes) = bytes {
             return leftover(&bytes).map(Step::Done);
@@ -403,7 +406,10 @@ impl<'a, 'py> Socket<'a, 'py> {
         if *sent >= len {
             return Ok(Step::Done(()));
         }
-        self.wait(Side::Write, Request::Send(Held::new(data)?, *sent, flags))
+        self.wait(
+            Side::Write, // The ring gives up at once what must not wait.
+            Request::Send(Held::new(data)?, *sent, flags & !libc::MSG_DONTWAIT),
+        )
     }
 
     /// How many more bytes a wait has sent; fewer than all of them if its timeout came half-way, and then

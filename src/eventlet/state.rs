@@ -3,12 +3,13 @@
 //! Nothing here runs Python code or drops a Python reference, so a borrow of the state can never be met
 //! by a second one: what must be dropped is handed out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 use slotmap::SlotMap;
 
+use super::leftovers::Leftovers;
 use crate::asyncio::Engine;
 use crate::proactor::{Completion, Interest, Op, OpId, Payload, Proactor};
 use crate::runnable::SinkId;
@@ -128,9 +129,14 @@ impl Descriptor {
     }
 
     fn forget_file(&mut self) {
+        self.doubt();
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Forgets what the kernel can be asked again.
+    pub fn doubt(&mut self) {
         self.kind = Kind::Unknown;
         self.seen_open = false;
-        self.generation = self.generation.wrapping_add(1);
         self.has_more = false;
     }
 }
@@ -142,7 +148,7 @@ pub struct State {
     pub waiters: SlotMap<WaiterId, Waiter>,
     descriptors: Vec<Descriptor>,
     /// Bytes that a receive had taken from the kernel when its green thread was killed, per socket.
-    leftovers: HashMap<RawFd, VecDeque<Box<[u8]>>>,
+    leftovers: Leftovers,
     completions: Vec<Completion>,
 }
 
@@ -152,7 +158,7 @@ impl State {
             engine: Engine::new(proactor),
             waiters: SlotMap::with_key(),
             descriptors: Vec::new(),
-            leftovers: HashMap::new(),
+            leftovers: Leftovers::default(),
             completions: Vec::new(),
         }
     }
@@ -165,6 +171,11 @@ impl State {
             self.make_room(index);
         }
         &mut self.descriptors[index]
+    }
+
+    /// The same, of a number that was in use before.
+    pub fn known(&mut self, fd: RawFd) -> Option<&mut Descriptor> {
+        self.descriptors.get_mut(usize::try_from(fd).ok()?)
     }
 
     #[cold]
@@ -251,12 +262,12 @@ impl State {
                 if let (Payload::Lease(lease), Some((fd, _))) = (&completion.payload, place)
                     && !lease.bytes().is_empty()
                 {
-                    self.leftovers.entry(fd).or_default().push_back(lease.bytes().into());
+                    self.leftovers.push_back(fd, lease.bytes().into());
                 }
                 self.discard(completion);
             }
             (Some(Outcome::Leftover(bytes)), Some((fd, _))) => {
-                self.leftovers.entry(fd).or_default().push_front(bytes);
+                self.leftovers.push_front(fd, bytes);
             }
             _ => {}
         }
@@ -289,9 +300,9 @@ impl State {
         while let Some(next) = self.descriptor(fd).half(side).queue.pop_front() {
             let Some(waiter) = self.waiters.get_mut(next) else { continue };
             let Some(op) = waiter.pending.take() else { continue };
-            if side == Side::Read && self.leftovers.contains_key(&fd) {
+            if side == Side::Read && self.leftovers.has(fd) {
                 let given = match *op {
-                    Op::Recv { max_len, .. } => self.take_leftover(fd, max_len as usize),
+                    Op::Recv { max_len, .. } => self.leftovers.take(fd, max_len as usize),
                     _ => None,
                 };
                 self.wake(next, given.map_or(Outcome::Woken, Outcome::Leftover));
@@ -323,7 +334,7 @@ impl State {
     /// Operations are cancelled before this returns, because a close with anything in flight on the file
     /// would send no FIN. Bytes that were already received still go to the green thread that waits.
     pub fn end_waits(&mut self, fd: RawFd, outcome: fn() -> Outcome) {
-        let Some(descriptor) = self.descriptors.get_mut(fd as usize) else { return };
+        let Some(descriptor) = self.known(fd) else { return };
         descriptor.forget_file();
         if !descriptor.is_idle() {
             let mut waiters = Vec::new();
@@ -353,43 +364,20 @@ impl State {
                 self.settle(id);
             }
         }
-        self.leftovers.remove(&fd);
         self.engine.proactor.forget_fd(fd);
     }
 
-    /// Whether bytes that a killed receive had taken wait for the next one.
-    pub fn has_leftover(&self, fd: RawFd) -> bool {
-        !self.leftovers.is_empty() && self.leftovers.contains_key(&fd)
+    /// Ends everything, because the thread does: what is handed out may run code when it is dropped.
+    pub fn retire(&mut self) -> impl Sized + use<> {
+        self.engine.proactor.close();
+        self.descriptors.clear();
+        let waiters: Vec<Waiter> = self.waiters.drain().map(|(_, waiter)| waiter).collect();
+        (waiters, self.engine.retire())
     }
 
-    /// Whether any socket has bytes of a killed receive.
-    pub fn has_leftovers(&self) -> bool {
-        !self.leftovers.is_empty()
-    }
-
-    /// A copy of what [`State::take_leftover`] would give.
-    pub fn peek_leftover(&self, fd: RawFd, limit: usize) -> Option<Box<[u8]>> {
-        let first = self.leftovers.get(&fd)?.front()?;
-        Some(first[..first.len().min(limit)].into())
-    }
-
-    /// At most `limit` bytes that an earlier, killed receive had already taken from the kernel.
-    pub fn take_leftover(&mut self, fd: RawFd, limit: usize) -> Option<Box<[u8]>> {
-        if self.leftovers.is_empty() {
-            return None;
-        }
-        let queue = self.leftovers.get_mut(&fd)?;
-        let first = queue.front_mut()?;
-        let taken = if first.len() > limit {
-            let rest = first[limit..].into();
-            std::mem::replace(first, rest)[..limit].into()
-        } else {
-            queue.pop_front()?
-        };
-        if queue.is_empty() {
-            self.leftovers.remove(&fd);
-        }
-        Some(taken)
+    /// What killed receives had taken from the kernel.
+    pub fn leftovers(&mut self) -> &mut Leftovers {
+        &mut self.leftovers
     }
 
     /// Ends a persistent listener; its poll, if one is armed, completes unheard.
@@ -408,7 +396,7 @@ impl State {
     pub fn rearm(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.get(id) else { return };
         let (None, Some((fd, side))) = (waiter.op, waiter.place) else { return };
-        if side == Side::Read && self.has_leftover(fd) {
+        if side == Side::Read && self.leftovers.has(fd) {
             self.engine.turn.push(Runnable::Notify(id));
             return;
         }

@@ -55,6 +55,14 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
+/// Device and inode of the file that a number names.
+pub fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the out-parameter is a live local of the right size; it is read only if the call has filled it.
+    let stat = unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
 /// A bytes object of at most `capacity` bytes, filled by `fill`, which returns how many it wrote.
 pub fn bytes_from<'py>(
     py: Python<'py>,

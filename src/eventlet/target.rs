@@ -1,13 +1,13 @@
 //! The buffer that `recv_into` fills.
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 
 use super::held;
+use crate::export::Export;
 
 /// Where `recv_into` puts what it receives.
 pub struct Target {
-    buffer: PyUntypedBuffer,
+    buffer: Export,
     /// How much of it to fill.
     pub limit: usize,
 }
@@ -15,10 +15,10 @@ pub struct Target {
 impl Target {
     /// None for what eventlet's own code must refuse.
     pub fn new(buffer: &Bound<'_, PyAny>, nbytes: isize) -> Option<Self> {
-        let buffer = PyUntypedBuffer::get(buffer).ok()?;
+        let buffer = Export::get(buffer).ok()?;
         let room = buffer.len_bytes();
         let limit = if nbytes == 0 { room } else { usize::try_from(nbytes).ok()? };
-        let fits = !buffer.readonly() && buffer.is_c_contiguous() && limit > 0 && limit <= room;
+        let fits = !buffer.readonly() && limit > 0 && limit <= room;
         fits.then_some(Self { buffer, limit })
     }
 

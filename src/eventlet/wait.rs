@@ -419,6 +419,10 @@ fn place(
     timeout_s: Option<f64>,
 ) -> PyResult<WaiterId> {
     let py = core.py();
+    if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side) {
+        // Whoever is there may have all that it waits for, and need only be told.
+        super::run::take(core, Some(std::time::Duration::ZERO))?;
+    }
     if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side)
         && let Some(other) = occupant(core, fd, side)?
     {
@@ -446,7 +450,7 @@ fn place(
     Ok(id)
 }
 
-/// Who waits on this side of the descriptor already.
+/// Who waits on this side of the descriptor already, and has nothing yet.
 #[cold]
 #[inline(never)]
 fn occupant(core: &Bound<'_, Core>, fd: RawFd, side: Side) -> PyResult<Option<Py<PyAny>>> {
@@ -457,7 +461,9 @@ fn occupant(core: &Bound<'_, Core>, fd: RawFd, side: Side) -> PyResult<Option<Py
     let active = descriptor.half(side).active;
     let listener = descriptor.listeners.clone();
     let same_side = |id: &WaiterId| {
-        state.waiters.get(*id).filter(|waiter| waiter.place.is_some_and(|(_, its_side)| its_side == side))
+        state.waiters.get(*id).filter(|waiter| {
+            waiter.outcome.is_none() && waiter.place.is_some_and(|(_, its_side)| its_side == side)
+        })
     };
     let found = active.iter().chain(listener.iter()).find_map(same_side);
     Ok(found.map(|waiter| waiter.who.clone_ref(py)))

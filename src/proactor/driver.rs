@@ -244,6 +244,22 @@ impl Proactor {
             }
     }
 
+    /// Gives up the driver, after cancelling what is in flight, and drops what came. A later use makes a new driver.
+    pub fn close(&mut self) {
+        if self.fork_generation == fork::generation()
+            && let Driver::Uring(ring) = &mut self.driver
+        {
+            ring.drain(&mut self.core);
+            self.driver = Driver::Lost;
+        } else {
+            self.abandon();
+        }
+        self.core.queued.clear();
+        for id in self.core.table.ids() {
+            self.core.table.remove(id);
+        }
+    }
+
     /// Wakes `wait` from any thread.
     pub fn waker(&self) -> Waker {
         self.core.waker.clone()

@@ -69,6 +69,8 @@ pub use buffers::Lease;
 pub use config::{Choice, Config, DriverKind, UnknownDriver};
 pub use driver::Proactor;
 pub use error::{Errno, SetupError};
+#[cfg(feature = "python")]
+pub(crate) use fork::generation as fork_generation;
 pub use message::StableBytes;
 pub use op::{Completion, Interest, Op, OpId, Payload};
 pub use probe::{Check, Finding, ProbeReport, probe};

@@ -44,6 +44,7 @@ UNSAFE = (
     "src/proactor/message.rs",
     "src/proactor/sys.rs",
     "src/proactor/uring/",
+    "src/export.rs",
     "src/fastcall.rs",
     "src/slabs.rs",
     "src/eventlet/arena.rs",

@@ -298,6 +298,25 @@ def test_waiter_of_a_closed_loop_does_not_swallow_what_it_is_given(both):
     """)
 
 
+def test_waiter_of_an_ended_thread_does_not_swallow_what_it_is_given(both):
+    both("""
+    from uringhub import sync
+    threading = eventlet.patcher.original("threading")
+    semaphore = sync.Semaphore(0)
+
+    def leave_one_waiting():
+        eventlet.spawn(semaphore.acquire)
+        eventlet.sleep(0.05)
+
+    thread = threading.Thread(target=leave_one_waiting)
+    thread.start()
+    thread.join()
+    semaphore.release()
+    assert semaphore.acquire(timeout=1)
+    os._exit(0)
+    """)
+
+
 def test_without_eventlet_tasks_and_threads_share_them():
     """The primitives stay when eventlet goes."""
     program = """

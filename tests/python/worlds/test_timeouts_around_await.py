@@ -184,3 +184,23 @@ def test_timeout_around_await_in_a_green_thread_cancels_what_it_waits_for(lifted
     else:
         raise AssertionError("no timeout")
     """)
+
+
+def test_timeout_around_a_gather_is_reported_to_nobody_else(lifted):
+    lifted("""
+    import gc
+    reports = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+        try:
+            with eventlet.Timeout(0.01):
+                await asyncio.gather(asyncio.sleep(10), asyncio.sleep(10))
+        except eventlet.Timeout:
+            pass
+        await asyncio.sleep(0.01)
+        gc.collect()
+        await asyncio.sleep(0)
+        return reports
+    assert run(main()) == []
+    """)
