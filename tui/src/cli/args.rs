@@ -79,7 +79,7 @@ pub struct WatchArgs {
     /// The process.
     pub pid: i32,
     /// How long to watch (10s, 500ms, 5m); without it, until interrupted or the process ends.
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
     pub duration: Option<Duration>,
     /// Shorter stalls are not shown.
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = parse_duration)]
@@ -90,6 +90,14 @@ pub struct WatchArgs {
     /// Exit with code 8 if anything stalled: for tests and CI.
     #[arg(long)]
     pub fail: bool,
+}
+
+/// A time that is not zero.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("nothing can be seen in no time: write 10s, or leave it out".to_owned()),
+        span => Ok(span),
+    }
 }
 
 /// Parses `10s`, `20ms`, `1.5m`, `2h`; a bare number is seconds.

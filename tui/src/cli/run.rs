@@ -9,6 +9,7 @@ use crate::view::{self, ScreenError};
 use crate::watch::{WatchConfig, WatchCounters, WatchEvent, Watcher};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const STALLED: u8 = 8;
 /// A signal is noticed within this time.
 const POLL: Duration = Duration::from_millis(100);
+/// A stall that lasts this long is told before it ends.
+const LONG_MS: u64 = 1000;
 /// So long a process that seems to have no hub is given to come to it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -53,6 +56,11 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Says a sentence on stderr. Where that cannot be written there is nobody to tell.
+fn tell(sentence: &str) {
+    let _ = writeln!(io::stderr(), "evtop: {}", report::Plain(sentence));
+}
+
 /// Runs evtop with the process's arguments; returns its exit code.
 pub fn run() -> u8 {
     let args = Args::parse();
@@ -69,21 +77,21 @@ pub fn run() -> u8 {
     match result {
         Ok(code) => code,
         Err(Failure::Attach(error)) => {
-            eprintln!("evtop: {error}");
+            tell(&error.to_string());
             error.exit_code()
         }
         Err(Failure::Look(error)) => {
-            eprintln!("evtop: {error}");
+            tell(&error.to_string());
             error.exit_code()
         }
         Err(Failure::Screen(error)) => {
-            eprintln!("evtop: {error}");
+            tell(&error.to_string());
             error.exit_code()
         }
         // A reader that has seen enough, as `evtop dump | head`, is no failure.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(Failure::Output(error)) => {
-            eprintln!("evtop: cannot write the output: {error}");
+            tell(&format!("cannot write the output: {error}"));
             1
         }
     }
@@ -128,6 +136,8 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
         signal_hook::flag::register(signal, interrupted.clone())?;
     }
     let mut is_announced = false;
+    // Threads of which it was told that they are blocked.
+    let mut told = HashSet::new();
     let started = Instant::now();
     loop {
         let rest =
@@ -147,8 +157,16 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
                 counters = now;
                 // A process that has just started may not have come to its hub yet.
                 if !is_announced && (now.threads > 0 || started.elapsed() > PATIENCE) {
-                    eprintln!("evtop: watching {} hub threads of process {}", now.threads, args.pid);
+                    tell(&format!("watching {} hub threads of process {}", now.threads, args.pid));
                     is_announced = true;
+                }
+            }
+            Ok(WatchEvent::Blocked(blocked)) => {
+                told.retain(|tid| blocked.iter().any(|blocked| blocked.tid == *tid));
+                for blocked in blocked.iter().filter(|blocked| blocked.since_ms >= LONG_MS) {
+                    if told.insert(blocked.tid) {
+                        tell(&report::blocked_text(blocked));
+                    }
                 }
             }
             Ok(WatchEvent::Ended(error)) => ended = Some(error),
@@ -158,14 +176,14 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
     }
     drop(watcher);
     if args.json {
-        eprintln!("evtop: {}", report::counters_text(&counters));
+        tell(&report::counters_text(&counters));
     } else {
         write!(out, "{}", report::sites_text(&sites, &counters))?;
     }
     let is_stalled = args.fail && !sites.is_empty();
     match ended {
         // What was asked for was seen; the sentence still tells why it is over.
-        Some(error) if is_stalled => eprintln!("evtop: {error}"),
+        Some(error) if is_stalled => tell(&error.to_string()),
         Some(error) => return Err(error.into()),
         None => {}
     }

@@ -5,7 +5,7 @@ use crate::remote::{int_at, word_at};
 use std::collections::HashSet;
 
 /// Await chains beyond this are cut.
-const CHAIN_LIMIT: usize = 64;
+const CHAIN_LIMIT: usize = 1024;
 /// Bytes of a task object that are read.
 const TASK_BYTES: usize = 184;
 /// A future's loop; the first field behind the head in every version.

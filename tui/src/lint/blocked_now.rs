@@ -1,12 +1,10 @@
-//! A hub thread that was found in the same application code look after look.
+//! A hub thread that is blocked, and has been for a while.
 
 use super::finding::{Context, Finding, Lint, Severity, at, roughly};
-use crate::observe::is_hub_file;
-use crate::state::{Trust, own_frame};
+use crate::state::Trust;
 
-/// Looks are half a second apart; so many alike mean that nothing else runs.
-const LOOKS: u32 = 3;
-const LOOK_MS: u64 = 500;
+/// Shorter ones are on the Blocking screen before anybody has read this.
+const LONG_MS: u64 = 1000;
 
 /// Stalls are reported when they end; this one has not.
 #[derive(Debug)]
@@ -22,29 +20,29 @@ impl Lint for BlockedNow {
     }
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
-        let looks = |tid| context.repeated_looks.iter().find(|(of, _)| *of == tid).map_or(0, |&(_, n)| n);
-        let threads = context.snapshot.threads.iter();
-        threads
-            .filter(|thread| thread.hub.is_some() && looks(thread.tid) > LOOKS)
-            .filter(|thread| thread.stack.first().is_some_and(|frame| !is_hub_file(&frame.file)))
-            .map(|thread| {
-                let frame = own_frame(&thread.stack);
-                let since_ms = u64::from(looks(thread.tid) - 1) * LOOK_MS;
+        let threads = &context.snapshot.threads;
+        let blocked = context.blocked.iter().filter(|blocked| blocked.since_ms >= LONG_MS);
+        blocked
+            .map(|blocked| {
+                let thread = threads.iter().find(|thread| thread.tid == blocked.tid);
+                let call = thread.map_or(blocked.class.name(), |thread| &thread.activity.value);
                 Finding {
                     lint: self.name(),
-                    subject: thread.tid.to_string(),
+                    subject: blocked.tid.to_string(),
                     severity: Severity::Error,
                     text: format!(
-                        "Thread {} has been in {} at {} for {} or longer, and its hub with it",
-                        thread.tid,
-                        thread.activity.value,
-                        at(frame),
-                        roughly(since_ms)
+                        "Thread {} has been in {call} at {} for {} or longer, and its hub with it",
+                        blocked.tid,
+                        at(Some(&blocked.frame)),
+                        roughly(blocked.since_ms)
                     ),
-                    advice: "the Blocking screen lists the call with its class and advice once it has ended",
+                    advice: blocked.class.advice(),
                     trust: Trust::Sampled,
-                    nodes: thread.green_thread.into_iter().chain(thread.task).collect(),
-                    place: frame.cloned(),
+                    nodes: thread
+                        .into_iter()
+                        .flat_map(|thread| thread.green_thread.into_iter().chain(thread.task))
+                        .collect(),
+                    place: Some(blocked.frame.clone()),
                 }
             })
             .collect()

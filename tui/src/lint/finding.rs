@@ -1,7 +1,7 @@
 //! What a lint sees and what it says.
 
 use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Task, Trust, Wait, own_frame};
-use crate::watch::WatchCounters;
+use crate::watch::{Blocked, WatchCounters};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ pub struct Context<'a> {
     pub watch: &'a WatchCounters,
     /// Thousandths of the last half minute in which a hub was blocked.
     pub blocked_permille: u64,
-    /// In how many looks in a row each thread had the very same stack.
-    pub repeated_looks: &'a [(i32, u32)],
+    /// Hub threads that are blocked now.
+    pub blocked: &'a [Blocked],
 }
 
 /// A rule.

@@ -1,8 +1,10 @@
 //! Plain text and JSON.
 #![forbid(unsafe_code)]
 
+mod plain;
 mod stalls;
 mod text;
 
-pub use stalls::{candidates_text, counters_text, sites_text, stall_json, stall_line};
+pub use plain::Plain;
+pub use stalls::{blocked_text, candidates_text, counters_text, sites_text, stall_json, stall_line};
 pub use text::snapshot_text;

@@ -1,8 +1,9 @@
 //! Stalls and call sites as text and JSON lines.
 
+use super::plain::Plain;
 use crate::observe::Candidate;
 use crate::state::{Sites, Stall, Trust};
-use crate::watch::WatchCounters;
+use crate::watch::{Blocked, WatchCounters};
 use std::fmt::Write;
 use std::io;
 
@@ -27,9 +28,9 @@ pub fn stall_line(stall: &Stall) -> String {
         "{:>9.1} ms  {:<11} {}:{} in {}",
         stall.duration_ms,
         stall.class.name(),
-        stall.file,
+        Plain(&stall.file),
         stall.line,
-        stall.function
+        Plain(&stall.function)
     );
     // Writing to a String cannot fail.
     if let Some(syscall) = &stall.syscall {
@@ -37,7 +38,7 @@ pub fn stall_line(stall: &Stall) -> String {
     }
     if let Some(target) = &stall.target {
         let mark = if target.trust == Trust::Inferred { "~" } else { "" };
-        let _ = write!(line, " {mark}{}", target.value);
+        let _ = write!(line, " {mark}{}", Plain(&target.value));
     }
     if stall.delay.gil_ms >= 1.0 || stall.delay.run_queue_ms >= 1.0 {
         let _ = write!(
@@ -75,9 +76,9 @@ fn write_sites(out: &mut String, sites: &Sites, counters: &WatchCounters) -> std
             site.quantile_ms(0.5),
             site.quantile_ms(0.99),
             site.class.name(),
-            site.file,
+            Plain(&site.file),
             site.line,
-            site.function
+            Plain(&site.function)
         )?;
         writeln!(out, "{:>50} {}", "", site.class.advice())?;
     }
@@ -85,6 +86,19 @@ fn write_sites(out: &mut String, sites: &Sites, counters: &WatchCounters) -> std
         writeln!(out, "No thread of the process runs a hub or loop that evtop recognises")?;
     }
     writeln!(out, "{}", counters_text(counters))
+}
+
+/// A thread that is blocked and has been for a while.
+pub fn blocked_text(blocked: &Blocked) -> String {
+    format!(
+        "thread {} is blocked, for {:.1} s so far: {} {}:{} in {}",
+        blocked.tid,
+        blocked.since_ms as f64 / 1e3,
+        blocked.class.name(),
+        Plain(&blocked.frame.file),
+        blocked.frame.line,
+        Plain(&blocked.frame.function)
+    )
 }
 
 /// What the watcher did, and what it saw but did not report.
@@ -108,14 +122,24 @@ pub fn candidates_text(candidates: &[Candidate], refused: usize) -> String {
         text.push_str("No Python process with green threads or an event loop is visible.\n");
     }
     for candidate in candidates {
-        let _ =
-            writeln!(text, "{:>8}  {:<24} {}", candidate.pid, candidate.worlds.join(" "), candidate.command);
-    }
-    if refused > 0 {
         let _ = writeln!(
             text,
-            "{refused} processes of other users could not be looked into: run evtop with sudo to see them"
+            "{:>8}  {:<24} {}",
+            candidate.pid,
+            candidate.worlds.join(" "),
+            Plain(&candidate.command)
         );
+    }
+    if refused > 0 {
+        let (noun, remedy) = (
+            if refused == 1 { "process" } else { "processes" },
+            if rustix::process::geteuid().is_root() {
+                "CAP_SYS_PTRACE is missing, or a debugger or another security module is in the way"
+            } else {
+                "run evtop with sudo to see more"
+            },
+        );
+        let _ = writeln!(text, "{refused} {noun} could not be looked into: {remedy}");
     }
     text
 }

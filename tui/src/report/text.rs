@@ -1,5 +1,6 @@
 //! A snapshot as plain text.
 
+use super::plain::Plain;
 use crate::state::{Frame, NodeId, Snapshot, Trust, Wait};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ pub fn snapshot_text(snapshot: &Snapshot) -> String {
 
 fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     let process = &snapshot.process;
-    writeln!(out, "Process {}: {}", process.pid, process.command)?;
+    writeln!(out, "Process {}: {}", process.pid, Plain(&process.command))?;
     writeln!(
         out,
         "Python {} ({}), {} MiB resident, {} kernel threads; look took {:.1} ms",
         process.python,
-        process.interpreter,
+        Plain(&process.interpreter),
         process.rss_bytes >> 20,
         process.kernel_threads,
         snapshot.took_us as f64 / 1000.0
@@ -30,12 +31,13 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             write!(hub, " on {driver}")?;
         }
         let gil = if thread.holds_gil.value { ", holds the GIL" } else { "" };
-        writeln!(out, "\nThread {} \"{}\": {hub}, {}{gil}", thread.tid, thread.name, thread.activity.value)?;
+        let name = Plain(&thread.name);
+        writeln!(out, "\nThread {} \"{name}\": {}, {}{gil}", thread.tid, Plain(&hub), thread.activity.value)?;
         write_stack(out, &thread.stack)?;
     }
     writeln!(out, "\n{} green threads", snapshot.green_threads.len())?;
     for green in &snapshot.green_threads {
-        write!(out, "\n{} {} [{}, {}]", green.id, green.name, green.role, green.state)?;
+        write!(out, "\n{} {} [{}, {}]", green.id, Plain(&green.name), green.role, green.state)?;
         write_wait(out, snapshot, green.wait.as_deref())?;
         if green.state != "running" {
             write_stack(out, &green.stack)?;
@@ -46,7 +48,8 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     }
     writeln!(out, "\n{} tasks", snapshot.tasks.len())?;
     for task in &snapshot.tasks {
-        write!(out, "\n{} {} {} [{}]", task.id, task.name, task.coroutine, task.state)?;
+        let (name, coroutine) = (Plain(&task.name), Plain(&task.coroutine));
+        write!(out, "\n{} {name} {coroutine} [{}]", task.id, task.state)?;
         write_wait(out, snapshot, task.wait.as_deref())?;
         write_stack(out, &task.stack)?;
     }
@@ -74,19 +77,19 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
 
 fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std::fmt::Result {
     let Some(wait) = wait else { return writeln!(out) };
-    write!(out, " waits for {}", wait.text)?;
+    write!(out, " waits for {}", Plain(&wait.text))?;
     if let Some(fd) = wait.fd {
         write!(out, " on fd {fd}")?;
     }
     if let Some(target) = &wait.target {
-        write!(out, " ({target})")?;
+        write!(out, " ({})", Plain(target))?;
     }
     if let Some(holders) = &wait.holders {
         match &*holders.value {
             [] => write!(out, ", holder unknown")?,
             [holder, ..] => {
                 let mark = if holders.trust == Trust::Inferred { "~" } else { "" };
-                write!(out, ", held by {mark}{holder} {}", name_of(snapshot, *holder))?;
+                write!(out, ", held by {mark}{holder} {}", Plain(name_of(snapshot, *holder)))?;
             }
         }
     }
@@ -102,7 +105,7 @@ fn name_of(snapshot: &Snapshot, id: NodeId) -> &str {
 
 fn write_stack(out: &mut String, stack: &[Arc<Frame>]) -> std::fmt::Result {
     for frame in stack {
-        writeln!(out, "    {} ({}:{})", frame.function, frame.file, frame.line)?;
+        writeln!(out, "    {} ({}:{})", Plain(&frame.function), Plain(&frame.file), frame.line)?;
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ pub struct Site {
 impl Site {
     /// A quantile of the durations, to three digits.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
-        self.durations_us.value_at_quantile(quantile) as f64 / 1000.0
+        // The histogram names the end of a bin, which no stall need have reached.
+        (self.durations_us.value_at_quantile(quantile) as f64 / 1000.0).min(self.max_ms)
     }
 }
 

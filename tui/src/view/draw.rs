@@ -99,12 +99,12 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     }
     area = draw_footnote(frame, area, app);
     let empty = match app.mode {
-        Mode::Pick => picker::WHEN_EMPTY,
-        Mode::Observe if app.model.snapshot.is_none() => "Looking for the first time…",
-        Mode::Observe if app.table().filter.text.is_empty() => screens::when_empty(app.tab),
-        Mode::Observe => "No row passes the filter; Esc drops it.",
+        Mode::Observe if app.model.snapshot.is_none() => "Looking for the first time…".into(),
+        _ if !app.table().filter.text.is_empty() => "No row passes the filter; Esc drops it.".into(),
+        Mode::Pick => picker::WHEN_EMPTY.into(),
+        Mode::Observe => screens::when_empty(app.tab, &app.model),
     };
-    paint_table(frame.buffer_mut(), area, app, empty);
+    paint_table(frame.buffer_mut(), area, app, &empty);
 }
 
 /// What does not fit into a column: the advice for the chosen row, below the table.

@@ -116,6 +116,7 @@ fn forward(event: WatchEvent, updates: &Sender<Update>) {
     let update = match event {
         WatchEvent::Stall(stall) => Update::Stall(stall),
         WatchEvent::Counters(counters) => Update::Counters(counters),
+        WatchEvent::Blocked(blocked) => Update::Blocked(blocked),
         // The next look says so too, with its own sentence.
         WatchEvent::Ended(_) => return,
     };

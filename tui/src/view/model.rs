@@ -4,9 +4,8 @@ use super::pulse::Pulse;
 use crate::lint::{self, Context, Finding};
 use crate::observe::AddressMap;
 use crate::state::{Frame, NodeId, Site, Sites, Snapshot, Stall};
-use crate::watch::WatchCounters;
+use crate::watch::{Blocked, WatchCounters};
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// News from the process.
@@ -18,6 +17,8 @@ pub enum Update {
     Stall(Box<Stall>),
     /// What the watcher counted.
     Counters(WatchCounters),
+    /// Who is blocked now.
+    Blocked(Vec<Blocked>),
     /// The process is gone; the sentence says how.
     Ended(String),
 }
@@ -31,6 +32,8 @@ pub struct Model {
     pub sites: Sites,
     /// The watcher's counters.
     pub watch: WatchCounters,
+    /// Hub threads that are blocked now.
+    pub blocked: Vec<Blocked>,
     /// The recent past.
     pub pulse: Pulse,
     /// What looks wrong.
@@ -41,7 +44,6 @@ pub struct Model {
     pub version: u64,
     /// Where green threads and tasks stand in the latest look, once somebody asks.
     places: OnceCell<AddressMap<NodeId, usize>>,
-    stacks: HashMap<i32, (Vec<Arc<Frame>>, u32)>,
 }
 
 /// A green thread or a task.
@@ -67,35 +69,22 @@ impl Model {
                 self.pulse.add_report(&watch);
                 self.watch = watch;
             }
+            Update::Blocked(blocked) => self.blocked = blocked,
             Update::Ended(sentence) => self.ended = Some(sentence),
         }
     }
 
     fn set_snapshot(&mut self, snapshot: Snapshot) {
-        self.note_stacks(&snapshot);
         let sites = self.sites.by_total();
-        let stuck: Vec<(i32, u32)> = self.stacks.iter().map(|(&tid, &(_, looks))| (tid, looks)).collect();
         self.findings = lint::check_all(&Context {
             snapshot: &snapshot,
             sites: &sites,
             watch: &self.watch,
             blocked_permille: self.pulse.blocked_permille(60),
-            repeated_looks: &stuck,
+            blocked: &self.blocked,
         });
         self.places = OnceCell::new();
         self.snapshot = Some(snapshot);
-    }
-
-    /// Counts in how many looks in a row each thread had the very same stack.
-    fn note_stacks(&mut self, snapshot: &Snapshot) {
-        let mut before = std::mem::take(&mut self.stacks);
-        for thread in &snapshot.threads {
-            let looks = match before.remove(&thread.tid) {
-                Some((stack, looks)) if stack == thread.stack => looks + 1,
-                _ => 1,
-            };
-            self.stacks.insert(thread.tid, (thread.stack.clone(), looks));
-        }
     }
 
     /// The green thread or task of an identity.

@@ -20,4 +20,4 @@ mod watcher;
 pub use classify::{Judgement, classify};
 pub use evidence::{Descriptor, Evidence};
 pub use segment::{Place, Progress, Segment, Step};
-pub use watcher::{WatchConfig, WatchCounters, WatchEvent, Watcher};
+pub use watcher::{Blocked, WatchConfig, WatchCounters, WatchEvent, Watcher};

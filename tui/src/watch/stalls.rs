@@ -121,6 +121,12 @@ impl OpenStall {
         }
     }
 
+    /// The kind of call that took most of the time so far, and its place.
+    pub fn so_far(&self) -> Option<(Class, Arc<Frame>)> {
+        let longest = self.parts.iter().max_by_key(|part| part.time_ns)?;
+        Some((longest.judgement.class, longest.frame.clone()))
+    }
+
     /// Reports the stall, or says why it is none.
     pub fn close(
         mut self,

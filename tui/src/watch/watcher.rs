@@ -10,7 +10,7 @@ use super::times::Dismissal;
 use crate::decode::{Python, RawFrame};
 use crate::observe::{LookError, Observer, Stacks, is_hub_file};
 use crate::remote::{Activity, ActivityFile, AttachError, NativeCode, Proc};
-use crate::state::{Frame, Snapshot, Stall};
+use crate::state::{Class, Frame, Snapshot, Stall};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -59,6 +59,19 @@ pub struct WatchCounters {
     pub threads: usize,
 }
 
+/// A hub thread that is blocked now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The thread.
+    pub tid: i32,
+    /// For so long at least, in milliseconds.
+    pub since_ms: u64,
+    /// By what kind of call, most of the time so far.
+    pub class: Class,
+    /// And where that is.
+    pub frame: Arc<Frame>,
+}
+
 /// What the watcher says.
 #[derive(Debug)]
 pub enum WatchEvent {
@@ -66,6 +79,8 @@ pub enum WatchEvent {
     Stall(Box<Stall>),
     /// Twice a second.
     Counters(WatchCounters),
+    /// With the counters: who is blocked for longer than the threshold, and still is.
+    Blocked(Vec<Blocked>),
     /// The process is gone.
     Ended(LookError),
 }
@@ -378,6 +393,14 @@ impl Watch {
     fn report_counters(&mut self) {
         self.names.pass(WatchEvent::Counters(self.counters));
         self.counters.longest_stretch_us = 0;
+        let threshold_ns = self.config.threshold.as_nanos() as u64;
+        let blocked = self.threads.iter().filter_map(|watched| {
+            let since_ns = watched.segment.certain_ns();
+            let (class, frame) = watched.open.as_ref()?.so_far()?;
+            let blocked = Blocked { tid: watched.tid, since_ms: since_ns / 1_000_000, class, frame };
+            (since_ns >= threshold_ns && class != Class::RunQueue).then_some(blocked)
+        });
+        self.names.pass(WatchEvent::Blocked(blocked.collect()));
     }
 
     /// Soon again while no hub was found: it may just start, or have changed while it was looked at.

@@ -5,6 +5,7 @@ use crate::view::format::{mark, short_file, span};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
 use crate::view::theme::Tone;
+use crate::watch::Blocked;
 use std::sync::Arc;
 
 /// Index of the column of the time lost.
@@ -36,6 +37,19 @@ pub fn class_tone(class: Class) -> Tone {
 /// The key of a site.
 pub fn key(site: &Site) -> RowKey {
     RowKey::Site(site.class, site.file.clone(), site.line)
+}
+
+/// What there is to say of a call that has not ended, and is no row yet.
+pub fn still_blocked(blocked: &Blocked) -> String {
+    format!(
+        "The hub is blocked: thread {} has been in one call for {}, at {}:{} in {} ({}). It is listed once it has ended.",
+        blocked.tid,
+        span(blocked.since_ms as f64),
+        short_file(&blocked.frame.file),
+        blocked.frame.line,
+        blocked.frame.function,
+        blocked.class.name()
+    )
 }
 
 /// Rows.

@@ -14,6 +14,7 @@ pub mod timers;
 use super::model::Model;
 use super::table::{Column, Row, Sort};
 use super::tabs::Tab;
+use std::borrow::Cow;
 
 /// The columns of a screen.
 pub fn columns(tab: Tab) -> &'static [Column] {
@@ -58,8 +59,11 @@ pub fn default_sort(tab: Tab) -> Sort {
 }
 
 /// The sentence shown instead of an empty table.
-pub fn when_empty(tab: Tab) -> &'static str {
-    match tab {
+pub fn when_empty(tab: Tab, model: &Model) -> Cow<'static, str> {
+    if let (Tab::Blocking, Some(blocked)) = (tab, model.blocked.first()) {
+        return blocking::still_blocked(blocked).into();
+    }
+    let sentence = match tab {
         Tab::Overview => "No Python thread was read.",
         Tab::Blocking => "Nothing has blocked the hub for longer than the threshold since evtop attached.",
         Tab::Green => "No green thread: greenlet is not loaded, or none was found yet.",
@@ -71,5 +75,6 @@ pub fn when_empty(tab: Tab) -> &'static str {
         Tab::Timers => "Nobody sleeps or waits with a timeout.",
         Tab::Lints => "Nothing looks wrong.",
         Tab::Help => "",
-    }
+    };
+    sentence.into()
 }
