@@ -10,6 +10,7 @@ Source: CPython, ``asyncio/base_events.py``, ``selector_events.py``, ``unix_even
 import asyncio
 import contextvars
 import errno
+import functools
 import selectors
 import sys
 import threading
@@ -38,7 +39,10 @@ class Registrations:
         :raises KeyError: nobody watches it.
         """
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        reader, writer = self._loop._watchers(fd)
+        try:
+            reader, writer = self._loop._watchers(fd)
+        except RuntimeError:  # Another thread wants the repr of a transport.
+            raise KeyError(f"{fileobj!r} is watched on another thread, if at all") from None
         mask = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
         if not mask:
             raise KeyError(f"{fileobj!r} is not registered")
@@ -47,6 +51,23 @@ class Registrations:
     def close(self):
         """Nothing is held."""
         self._loop = None
+
+
+def _watch_closes():
+    """Have a loop let go of a socket before it is closed on its thread: what polls a file keeps it open."""
+    socket_class = trsock.socket.socket
+    original = socket_class.__dict__.get("_real_close")
+    if original is None:
+        return  # Eventlet's green one, whose closes the hub watches.
+
+    @functools.wraps(original)
+    def _real_close(self, *args, **kwargs):
+        loop = events._get_running_loop()
+        if isinstance(loop, Loop):
+            loop._closing(self.fileno())
+        return original(self, *args, **kwargs)
+
+    socket_class._real_close = _real_close
 
 
 class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
@@ -320,6 +341,8 @@ def _run_without_runner(main, debug, loop_factory):
             asyncio.set_event_loop(None)
             loop.close()
 
+
+_watch_closes()
 
 # Imported for its place in the class hierarchy only.
 _ = selector_events

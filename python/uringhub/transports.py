@@ -5,6 +5,7 @@ Source: CPython, ``asyncio/selector_events.py``.
 
 import collections
 import socket
+from _thread import get_ident
 from asyncio import protocols, selector_events
 
 from uringhub import _native, readers
@@ -23,10 +24,26 @@ class _Sending:
 
     __slots__ = ()
 
+    def _is_elsewhere(self):
+        """Whether another thread runs the loop: the garbage collector may close a transport on any thread."""
+        loop = self._loop
+        runs_in = None if loop is None else loop._thread_id
+        return runs_in is not None and runs_in != get_ident() and not loop.get_debug()
+
     def close(self):
         """Close once everything is sent."""
+        if self._is_elsewhere():
+            self._loop.call_soon_threadsafe(self.close)
+            return
         super().close()
         self._update()
+
+    def abort(self):
+        """Close at once."""
+        if self._is_elsewhere():
+            self._loop.call_soon_threadsafe(self.abort)
+            return
+        super().abort()
 
     def _force_close(self, exc):
         super()._force_close(exc)
@@ -93,14 +110,21 @@ class StreamTransport(_Sending, _StockStream):
 
     def _write_rest(self, data, sent):
         """The socket took only ``sent`` bytes: the rest waits until it takes more."""
-        self._loop._add_writer(self._sock_fd, self._write_ready)
         self._want_buffer()
         if isinstance(self._buffer, bytearray):
             self._buffer += memoryview(data)[sent:]
         else:
             self._buffer.append(memoryview(data)[sent:])
         self._stream.direct = False
+        if self._is_elsewhere():
+            self._loop.call_soon_threadsafe(self._send_rest)
+            return
+        self._send_rest()
         self._maybe_pause_protocol()
+
+    def _send_rest(self):
+        if self._buffer and not self._conn_lost:
+            self._loop._add_writer(self._sock_fd, self._write_ready)
 
     def writelines(self, list_of_data):
         """Write several pieces."""

@@ -445,6 +445,11 @@ impl LoopCore {
         run::turn(slf).map(drop)
     }
 
+    /// A socket's number is about to be closed by this loop's thread.
+    fn _closing(&self, fd: i32) {
+        self.with_engine(|engine| engine.closing(fd));
+    }
+
     /// Gives everything up: handles, operations, the driver.
     fn _close(&self) {
         let engine = self.engine.get().and_then(|place| place.take());

@@ -91,6 +91,8 @@ pub struct Engine {
     completions: Vec<Completion>,
     /// References to be dropped when the engine is not borrowed.
     pub graveyard: Vec<Sink>,
+    /// How many of the sinks are waits of `sock_*` operations.
+    pub waits: usize,
 }
 
 impl Engine {
@@ -103,6 +105,7 @@ impl Engine {
             descriptors: Vec::new(),
             completions: Vec::new(),
             graveyard: Vec::new(),
+            waits: 0,
         }
     }
 
@@ -172,9 +175,34 @@ impl Engine {
         self.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token())
     }
 
+    /// The number is about to be closed: nothing here keeps its file open, or the peer would not hear of it. What watches or
+    /// waits stays, and hears nothing more, as in an epoll set.
+    pub fn closing(&mut self, fd: RawFd) {
+        let known = self.known(fd).copied().unwrap_or_default();
+        let mut ids: Vec<SinkId> = known.reader.into_iter().chain(known.writer).collect();
+        if self.waits > 0 {
+            let is_on = |sink: &Sink| matches!(sink, Sink::Wait(wait) if wait.fd == fd);
+            ids.extend(self.sinks.iter().filter(|(_, sink)| is_on(sink)).map(|(id, _)| id));
+        }
+        for id in ids {
+            let op = match self.sinks.get_mut(id) {
+                Some(Sink::Watch(watch)) => watch.op.take(),
+                Some(Sink::Wait(wait)) => wait.op.take(),
+                // A transport closes its own socket, and its receive before that.
+                Some(Sink::Receiver(_)) | None => None,
+            };
+            if let Some(completion) = op.and_then(|op| self.proactor.settle(op))
+                && completion.result.is_ok()
+            {
+                self.complete(completion);
+            }
+        }
+    }
+
     /// Ends a sink; its operation, if one is in flight, completes unheard.
     pub fn end(&mut self, id: SinkId) {
         let Some(sink) = self.sinks.remove(id) else { return };
+        self.waits -= usize::from(matches!(sink, Sink::Wait(_)));
         let op = match &sink {
             Sink::Watch(watch) => watch.op,
             Sink::Wait(wait) => wait.op,
@@ -214,6 +242,7 @@ impl Engine {
 
     /// Goes on with another driver, to which `unpark` gives the operations; returns the old one.
     pub fn replace_proactor(&mut self, proactor: Proactor) -> Proactor {
+        self.reap();
         for sink in self.sinks.values_mut() {
             match sink {
                 Sink::Watch(watch) => watch.op = None,
@@ -264,7 +293,10 @@ impl Engine {
         for sink in self.sinks.values() {
             match sink {
                 Sink::Watch(watch) => visit.call(&watch.handle)?,
-                Sink::Wait(wait) => visit.call(&wait.future)?,
+                Sink::Wait(wait) => {
+                    visit.call(&wait.future)?;
+                    visit.call(&wait.socket)?;
+                }
                 Sink::Receiver(receiver) => {
                     visit.call(&receiver.transport)?;
                     visit.call(&receiver.entry)?;

@@ -11,6 +11,7 @@
 use pyo3::prelude::*;
 
 mod attributes;
+mod buffered;
 mod bytes;
 mod cell;
 mod child;

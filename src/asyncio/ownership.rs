@@ -17,6 +17,8 @@ impl LoopCore {
         let parked = self.with_engine(|engine| {
             // What was cancelled in the last turn reaches the kernel: a socket closed there gets its FIN.
             let flushed = engine.proactor.wait(Some(Duration::ZERO));
+            // And what came with that is in this driver, which may not be the next one.
+            engine.reap();
             let park = flushed.is_ok() && (park || engine.proactor.in_flight() <= CHEAP);
             if park {
                 engine.park();

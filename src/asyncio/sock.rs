@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -41,6 +41,8 @@ pub struct Wait {
     pub future: Py<PyAny>,
     /// The armed poll.
     pub op: Option<OpId>,
+    /// The socket; once it is closed its number may be another's.
+    pub socket: Py<PyAny>,
     /// The descriptor.
     pub fd: RawFd,
     /// Its half.
@@ -140,6 +142,9 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
         let Ok(limit) = usize::try_from(about.argument.extract::<isize>()?) else {
             return Err(PyValueError::new_err("negative buffersize in recv"));
         };
+        if limit == 0 {
+            return Ok(Begun::Done(PyBytes::new(py, b"").into_any()));
+        }
         (Side::Read, Action::Recv(limit))
     } else if about.name.is(intern!(py, "sock_sendall")) {
         let mut sent = 0;
@@ -155,7 +160,14 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
         }
         (Side::Write, Action::SendAll(Export::get(&about.argument)?, sent))
     } else {
-        (Side::Read, Action::RecvInto(Export::get(&about.argument)?))
+        let target = Export::get(&about.argument)?;
+        if target.readonly() {
+            return Err(PyTypeError::new_err("read-write bytes-like object expected"));
+        }
+        if target.len_bytes() == 0 {
+            return Ok(Begun::Done(0_usize.into_pyobject(py)?.into_any()));
+        }
+        (Side::Read, Action::RecvInto(target))
     };
     let drained = side == Side::Read
         && core.get().engine()?.borrow().known(fd).is_some_and(|descriptor| descriptor.drained);
@@ -163,10 +175,12 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
         return Ok(Begun::Done(value.into_bound(py)));
     }
     let future = super::future::create_future(core)?;
-    let wait = Wait { future: future.clone().unbind(), op: None, fd, side, action: Some(action) };
+    let socket = about.subject.clone().unbind();
+    let wait = Wait { future: future.clone().unbind(), op: None, socket, fd, side, action: Some(action) };
     let id = {
         let mut engine = core.get().engine_mut()?;
         let id = engine.sinks.insert(Sink::Wait(Box::new(wait)));
+        engine.waits += 1;
         let op = engine.poll(id, fd, side);
         if let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) {
             wait.op = Some(op);
@@ -186,17 +200,28 @@ pub fn after<'py>(about: &About<'py>, outcome: PyResult<Bound<'py, PyAny>>) -> P
     outcome
 }
 
+/// An error if the socket was closed meanwhile: what its number names now is nobody's of this operation.
+fn still_open(socket: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+    let number: RawFd = socket.call_method0(intern!(socket.py(), "fileno"))?.extract()?;
+    if number == fd { Ok(()) } else { Err(bytes::os_error(libc::EBADF)) }
+}
+
 /// The descriptor of an operation is ready, or its future has been cancelled.
 pub fn run(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
     let py = core.py();
-    let (future, fd, side, action) = {
+    let (future, socket, fd, side, action) = {
         let mut engine = core.get().engine()?.borrow_mut();
         let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) else { return Ok(()) };
-        (wait.future.clone_ref(py).into_bound(py), wait.fd, wait.side, wait.action.take())
+        let (future, socket) = (wait.future.clone_ref(py), wait.socket.clone_ref(py));
+        (future.into_bound(py), socket.into_bound(py), wait.fd, wait.side, wait.action.take())
     };
     let Some(mut action) = action else { return Ok(()) };
     let done = future.call_method0(intern!(py, "done"))?.is_truthy()?;
-    let outcome = if done { Ok(Some(py.None())) } else { attempt(core, fd, &mut action) };
+    let outcome = if done {
+        Ok(Some(py.None()))
+    } else {
+        still_open(&socket, fd).and_then(|()| attempt(core, fd, &mut action))
+    };
     if let Ok(None) = outcome {
         let mut engine = core.get().engine()?.borrow_mut();
         let op = engine.poll(id, fd, side);
@@ -206,7 +231,11 @@ pub fn run(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         }
         return Ok(());
     }
-    let sink = core.get().with_engine(|engine| engine.sinks.remove(id));
+    let sink = core.get().with_engine(|engine| {
+        let sink = engine.sinks.remove(id);
+        engine.waits -= usize::from(sink.is_some());
+        sink
+    });
     drop((sink, action));
     match outcome {
         Ok(Some(value)) if !done => future.call_method1(intern!(py, "set_result"), (value,)).map(drop),

@@ -5,18 +5,18 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::buffered::{fill_buffers, fill_direct};
 use super::bytes;
 use super::context;
 use super::core::LoopCore;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::handles;
 use super::reader;
-use crate::export::Export;
 use crate::proactor::{Completion, Errno, Lease, Op, OpId, Payload};
 
 /// At most this many bytes in one `data_received`, as on the stock loop.
@@ -34,7 +34,7 @@ const NOT_RECEIVED: &str = "Fatal error: protocol.data_received() call failed.";
 
 /// Whom received bytes go to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// `protocol.data_received(bytes)`.
     Plain,
     /// `get_buffer` and `buffer_updated`.
@@ -57,9 +57,11 @@ pub struct Receiver {
     pub context: Py<PyAny>,
     /// The multishot receive in flight.
     pub op: Option<OpId>,
-    kind: Kind,
+    /// Whom the bytes go to.
+    pub kind: Kind,
     fd: RawFd,
-    incoming: Vec<Lease>,
+    /// What has come.
+    pub incoming: Vec<Lease>,
     /// Receives in large pieces for so many more small ones; 0 for the multishot receive.
     bulk: u8,
     /// In bulk: the poll has completed.
@@ -69,7 +71,7 @@ pub struct Receiver {
     /// How the stream ended: at its end, or with an error.
     end: Option<Result<(), Errno>>,
     /// Reading is not paused.
-    wanted: bool,
+    pub wanted: bool,
     queued: bool,
 }
 
@@ -223,7 +225,7 @@ impl Engine {
         self.graveyard.push(Sink::Receiver(receiver));
     }
 
-    fn recycle(&mut self, leases: Vec<Lease>) {
+    pub fn recycle(&mut self, leases: Vec<Lease>) {
         for lease in leases {
             self.proactor.recycle(lease);
         }
@@ -298,7 +300,20 @@ pub fn deliver(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         }
         (delivery, receiver.kind, receiver.entry.clone_ref(py), receiver.transport.clone_ref(py))
     };
-    let (entry, transport) = (entry.bind(py), transport.bind(py));
+    let handed = hand(core, id, delivery, kind, (entry.bind(py), transport.bind(py)));
+    // Also after an exception that ends the loop: it may run again.
+    core.get().with_engine(|engine| engine.resume(id));
+    handed
+}
+
+fn hand(
+    core: &Bound<'_, LoopCore>,
+    id: SinkId,
+    delivery: Delivery,
+    kind: Kind,
+    (entry, transport): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
+) -> PyResult<()> {
+    let py = core.py();
     match (delivery, kind) {
         (Delivery::Nothing, _) => {}
         (Delivery::End(end), _) => finish(transport, end)?,
@@ -324,12 +339,15 @@ pub fn deliver(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
         }
         (Delivery::Direct(fd), Kind::Buffered) => fill_direct(core, id, entry, transport, fd)?,
     }
-    core.get().with_engine(|engine| engine.resume(id));
     Ok(())
 }
 
 /// Takes note of how a direct receive went; True if it brought bytes.
-fn note(core: &Bound<'_, LoopCore>, id: SinkId, received: &Result<usize, &std::io::Error>) -> PyResult<bool> {
+pub fn note(
+    core: &Bound<'_, LoopCore>,
+    id: SinkId,
+    received: &Result<usize, &std::io::Error>,
+) -> PyResult<bool> {
     let mut engine = core.get().engine()?.borrow_mut();
     let Some(receiver) = engine.receiver(id) else { return Ok(false) };
     match received {
@@ -354,132 +372,12 @@ fn hand_over(
     }
 }
 
-/// Receives straight into the buffer that the protocol offers.
-fn fill_direct(
-    core: &Bound<'_, LoopCore>,
-    id: SinkId,
-    protocol: &Bound<'_, PyAny>,
-    transport: &Bound<'_, PyAny>,
-    fd: RawFd,
-) -> PyResult<()> {
-    let py = core.py();
-    let received = offered(protocol)
-        .and_then(|target| bytes::with_target(py, &target, |room| bytes::recv_now(fd, room)));
-    let received = match received {
-        Ok(received) => received,
-        Err(error) => return fatal(transport, error, "Fatal error: protocol.get_buffer() call failed."),
-    };
-    if note(core, id, &received.as_ref().map(|count| *count))?
-        && let Ok(count) = received
-        && let Err(error) = protocol.call_method1(intern!(py, "buffer_updated"), (count,))
-    {
-        return fatal(transport, error, "Fatal error: protocol.buffer_updated() call failed.");
-    }
-    Ok(())
-}
-
-/// The buffer that a protocol offers.
-fn offered(protocol: &Bound<'_, PyAny>) -> PyResult<Export> {
-    let buffer = protocol.call_method1(intern!(protocol.py(), "get_buffer"), (-1,))?;
-    let target = Export::get(&buffer)?;
-    if target.len_bytes() == 0 {
-        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
-    }
-    Ok(target)
-}
-
 fn finish(transport: &Bound<'_, PyAny>, end: Result<(), Errno>) -> PyResult<()> {
     match end {
         Ok(()) => transport.call_method0(intern!(transport.py(), "_read_ready__on_eof")).map(drop),
         Err(errno) => {
             fatal(transport, bytes::os_error(errno.raw_os_error()), "Fatal read error on socket transport")
         }
-    }
-}
-
-/// Copies into the buffers that the protocol offers, for as long as it reads and is the same protocol.
-fn fill_buffers(
-    core: &Bound<'_, LoopCore>,
-    id: SinkId,
-    transport: &Bound<'_, PyAny>,
-    leases: Vec<Lease>,
-) -> PyResult<()> {
-    let py = core.py();
-    let mut rest: Vec<u8> = Vec::new();
-    let mut result = Ok(());
-    let mut leases = leases.into_iter();
-    for lease in leases.by_ref() {
-        let mut offset = 0;
-        while offset < lease.len() {
-            let protocol = {
-                let mut engine = core.get().engine()?.borrow_mut();
-                match engine.receiver(id) {
-                    Some(receiver) if receiver.wanted && receiver.kind == Kind::Buffered => {
-                        receiver.entry.clone_ref(py).into_bound(py)
-                    }
-                    _ => break,
-                }
-            };
-            match fill_one(&protocol, transport, &lease.bytes()[offset..])? {
-                Some(count) => offset += count,
-                None => {
-                    result = Err(());
-                    break;
-                }
-            }
-        }
-        let unread = offset < lease.len();
-        if unread && result.is_ok() {
-            rest.extend_from_slice(&lease.bytes()[offset..]);
-        }
-        core.get().with_engine(|engine| engine.recycle(vec![lease]));
-        if unread {
-            break;
-        }
-    }
-    let others: Vec<Lease> = leases.collect();
-    core.get().with_engine(|engine| match engine.receiver(id) {
-        Some(receiver) if result.is_ok() => {
-            let mut queue = Vec::new();
-            if !rest.is_empty() {
-                let len = rest.len() as u32;
-                queue.push(Lease::heap(rest.into_boxed_slice(), len));
-            }
-            queue.extend(others);
-            queue.append(&mut receiver.incoming);
-            receiver.incoming = queue;
-        }
-        _ => engine.recycle(others),
-    });
-    Ok(())
-}
-
-/// One `get_buffer` and `buffer_updated`; how many bytes went in, or None after a fatal error.
-fn fill_one(
-    protocol: &Bound<'_, PyAny>,
-    transport: &Bound<'_, PyAny>,
-    data: &[u8],
-) -> PyResult<Option<usize>> {
-    let py = protocol.py();
-    let filled = offered(protocol).and_then(|target| {
-        bytes::with_target(py, &target, |room| {
-            let count = room.len().min(data.len());
-            room[..count].copy_from_slice(&data[..count]);
-            count
-        })
-    });
-    match filled {
-        Err(error) => {
-            fatal(transport, error, "Fatal error: protocol.get_buffer() call failed.")?;
-            Ok(None)
-        }
-        Ok(count) => match protocol.call_method1(intern!(py, "buffer_updated"), (count,)) {
-            Ok(_) => Ok(Some(count)),
-            Err(error) => {
-                fatal(transport, error, "Fatal error: protocol.buffer_updated() call failed.")?;
-                Ok(None)
-            }
-        },
     }
 }
 

@@ -224,8 +224,9 @@ impl Poller {
         if file.mode == Mode::Edge {
             file.note(flags);
         }
-        self.finish_polls(core, fd, flags);
+        // What came before what can be sent: a reset takes both, and the bytes were there first.
         self.progress(core, fd);
+        self.finish_polls(core, fd, flags);
     }
 
     /// Completes the polls that `flags` answers, and arms the others again.
