@@ -34,6 +34,8 @@ on_both_drivers! {
     close_closes,
     a_close_that_is_cancelled_closes_all_the_same,
     a_closed_proactor_has_nothing_in_flight_and_works_again,
+    what_a_closed_proactor_is_given_and_cancels_ends,
+    a_wake_up_met_by_a_settle_ends_the_next_wait,
 }
 
 fn a_receive_brings_the_bytes_and_its_token(driver: Choice) {
@@ -376,4 +378,28 @@ fn a_closed_proactor_has_nothing_in_flight_and_works_again(driver: Choice) {
     other.write_all(b"again").unwrap();
     let done = expect_one(&mut proactor, id);
     assert_eq!(bytes(&mut proactor, done), b"again");
+}
+
+fn what_a_closed_proactor_is_given_and_cancels_ends(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (_client, server) = tcp_pair();
+    proactor.close();
+    let id = proactor.submit(recv(fd(&server)), 1);
+    assert!(proactor.settle(id).is_some());
+    let id = proactor.submit(recv(fd(&server)), 2);
+    assert!(proactor.cancel(id));
+    expect_one(&mut proactor, id);
+    assert_eq!(proactor.in_flight(), 0);
+}
+
+fn a_wake_up_met_by_a_settle_ends_the_next_wait(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (_client, server) = tcp_pair();
+    let id = proactor.submit(recv(fd(&server)), 1);
+    expect_quiet(&mut proactor);
+    proactor.waker().wake();
+    assert!(proactor.settle(id).is_some());
+    let begin = Instant::now();
+    proactor.wait(Some(Duration::from_secs(2))).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "a wake-up was lost");
 }

@@ -24,6 +24,8 @@ on_both_drivers! {
     the_childs_ring_gets_the_buffers_of_the_parents,
     a_daemon_keeps_the_files_it_opens_under_inherited_numbers,
     a_daemon_that_never_uses_its_proactor_keeps_its_files_too,
+    a_child_that_forgets_a_number_leaves_it_in_the_parents_set,
+    what_was_cancelled_before_the_fork_ends_in_the_child,
 }
 
 fn parent_and_child_both_go_on(driver: Choice) {
@@ -263,5 +265,34 @@ fn a_daemon_that_never_uses_its_proactor_keeps_its_files_too(driver: Choice) {
         })
         .succeeds();
         echo_works(slot.as_mut().unwrap());
+    });
+}
+
+fn a_child_that_forgets_a_number_leaves_it_in_the_parents_set(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 1);
+        expect_quiet(&mut proactor);
+        // What a close in the child does, which has not used its proactor yet.
+        Child::fork(|| proactor.forget_fd(fd(&server))).succeeds();
+        client.write_all(b"x").unwrap();
+        assert_eq!(expect_one(&mut proactor, id).result, Ok(1));
+    });
+}
+
+fn what_was_cancelled_before_the_fork_ends_in_the_child(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (_client, server) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 1);
+        expect_quiet(&mut proactor);
+        assert!(proactor.cancel(id));
+        let child = Child::fork(|| {
+            let done = reap_until(&mut proactor, |all| !all.is_empty());
+            assert_eq!(done[0].id, id);
+            assert_eq!(proactor.in_flight(), 0);
+        });
+        child.succeeds();
     });
 }

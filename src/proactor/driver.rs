@@ -64,6 +64,12 @@ impl Core {
         self.queued.push_back(Completion { id, token, result, more: false, sock_nonempty, payload });
     }
 
+    fn give_up(&mut self, id: OpId) {
+        let Some(entry) = self.table.get(id) else { return };
+        let result = entry.pending.give_up();
+        self.complete(id, result, Payload::None, false);
+    }
+
     /// One more completion of a multishot operation.
     pub(crate) fn queue_more(
         &mut self,
@@ -153,7 +159,7 @@ impl Proactor {
         match &mut self.driver {
             Driver::Uring(ring) => ring.cancel(&mut self.core, id),
             Driver::Epoll(poller) => poller.cancel(&mut self.core, id),
-            Driver::Lost => {}
+            Driver::Lost => self.core.give_up(id),
         }
         true
     }
@@ -172,7 +178,7 @@ impl Proactor {
                     }
                     poller.cancel(&mut self.core, id);
                 }
-                Driver::Lost => {}
+                Driver::Lost => self.core.give_up(id),
             }
         }
         self.core.take_terminal(id)
@@ -239,7 +245,7 @@ impl Proactor {
     pub fn has_queued(&mut self) -> bool {
         !self.core.queued.is_empty()
             || match &mut self.driver {
-                Driver::Uring(ring) => ring.has_completions(),
+                Driver::Uring(ring) => self.fork_generation == fork::generation() && ring.has_completions(),
                 _ => false,
             }
     }
@@ -280,7 +286,9 @@ impl Proactor {
     /// The number was closed, or opened anew, behind the driver's back: forgets what is cached about it.
     /// Operations on the old file are left alone.
     pub fn forget_fd(&mut self, fd: RawFd) {
-        if let Driver::Epoll(poller) = &mut self.driver {
+        if self.fork_generation == fork::generation()
+            && let Driver::Epoll(poller) = &mut self.driver
+        {
             poller.forget(fd);
         }
     }
@@ -304,6 +312,10 @@ impl Proactor {
         self.driver = driver;
         self.fallback = fallback;
         for id in self.core.table.ids() {
+            if self.core.table.get(id).is_some_and(|entry| entry.cancelled) {
+                self.core.give_up(id);
+                continue;
+            }
             match &mut self.driver {
                 Driver::Uring(ring) => ring.submit(&mut self.core, id),
                 Driver::Epoll(poller) => poller.submit(&mut self.core, id),

@@ -258,8 +258,8 @@ impl Poller {
 
     /// Tries the operations of a file for as long as it is ready.
     fn progress(&mut self, core: &mut Core, fd: RawFd) {
-        let mut budget = BURST;
         for side in [Side::Read, Side::Write] {
+            let mut budget = BURST;
             while let Some(file) = self.file(fd) {
                 let next = match side {
                     Side::Read if file.readable => file.readers.first(),

@@ -41,6 +41,8 @@ pub(crate) struct Ring {
     /// Multishot receives that wait for a buffer.
     starved: VecDeque<OpId>,
     wake_armed: bool,
+    /// A wake-up was met outside of `reap`: the next wait returns at once.
+    woken: bool,
 }
 
 impl Ring {
@@ -58,6 +60,7 @@ impl Ring {
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
             wake_armed: false,
+            woken: false,
         })
     }
 
@@ -164,7 +167,7 @@ impl Ring {
         let to_submit = !submission.is_empty();
         let deferred = submission.taskrun() || submission.cq_overflow();
         drop(submission);
-        let ready = !self.ring.completion().is_empty();
+        let ready = std::mem::take(&mut self.woken) || !self.ring.completion().is_empty();
         let poll_only = ready || timeout.is_some_and(|timeout| timeout.is_zero());
         if poll_only && !to_submit && !deferred {
             return Ok(());
@@ -213,6 +216,7 @@ impl Ring {
     fn drain_completions(&mut self, core: &mut Core) {
         loop {
             let Some(cqe) = self.ring.completion().next() else { return };
+            self.woken |= cqe.user_data() == submit::WAKE;
             let done = self.complete(core, &cqe);
             core.queued.extend(done);
         }

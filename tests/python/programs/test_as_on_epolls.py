@@ -309,3 +309,31 @@ def test_bytes_of_a_killed_receive_are_not_doubled_by_a_fork():
         os._exit(received(left))
     in_child = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert in_child + received(left) == 5
+
+
+@in_own_process()
+def test_forking_server_whose_children_close_the_listener_goes_on_accepting():
+    import os
+
+    import eventlet
+    from eventlet.green import socket
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5)
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                connection.sendall(b"hi")
+                connection.close()
+                os._exit(0)
+            connection.close()
+
+    eventlet.spawn(serve)
+    for _ in range(5):
+        eventlet.sleep(0.02)
+        with eventlet.Timeout(5):
+            assert eventlet.connect(listener.getsockname()).recv(10) == b"hi"
