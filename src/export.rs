@@ -3,6 +3,7 @@
 //! pyo3's own buffers ask for shape and strides too, which not every exporter has: ctypes' objects have none.
 #![allow(unsafe_code)]
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -37,8 +38,34 @@ impl Export {
     }
 
     /// Where they are.
-    pub fn buf_ptr(&self) -> *mut std::ffi::c_void {
-        self.0.buf
+    pub fn start(&self) -> *const u8 {
+        self.0.buf.cast::<u8>().cast_const()
+    }
+
+    /// Hands out the bytes while the GIL is held and `use_bytes` runs, which runs no Python code.
+    pub fn read<T>(&self, _py: Python<'_>, use_bytes: impl FnOnce(&[u8]) -> T) -> T {
+        if self.len_bytes() == 0 {
+            return use_bytes(&[]);
+        }
+        // SAFETY: the exporter owns this many bytes at this address and keeps them there until the view is released, in
+        // our drop; the GIL is held and no Python code runs, so nobody writes them until `use_bytes` returns.
+        use_bytes(unsafe { std::slice::from_raw_parts(self.start(), self.len_bytes()) })
+    }
+
+    /// Hands out the first `limit` bytes to be written while the GIL is held and `fill` runs, which runs no Python code.
+    ///
+    /// # Errors
+    /// TypeError: the bytes must not be changed.
+    pub fn fill<T>(&self, _py: Python<'_>, limit: usize, fill: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
+        if self.readonly() {
+            return Err(PyTypeError::new_err("read-write bytes-like object expected"));
+        }
+        let count = limit.min(self.len_bytes());
+        if count == 0 {
+            return Ok(fill(&mut []));
+        }
+        // SAFETY: as in `read`, and the exporter said that the bytes may be written; nobody reads them until `fill` returns.
+        Ok(fill(unsafe { std::slice::from_raw_parts_mut(self.0.buf.cast::<u8>(), count) }))
     }
 }
 

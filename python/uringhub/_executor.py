@@ -8,6 +8,7 @@ gives the module the original threads instead, whose futures stay green: two thr
 import concurrent.futures
 import functools
 import importlib.util
+import os
 from asyncio import base_events
 
 from eventlet import patcher
@@ -36,7 +37,11 @@ def _load():
     spec.loader.exec_module(module)
     module.threading = threading
     module.queue = patcher.original("queue")
-    module._global_shutdown_lock = threading.Lock()
+    # Held at a fork by another thread, it would stay held in the child.
+    lock = module._global_shutdown_lock = threading.Lock()
+    os.register_at_fork(
+        before=lock.acquire, after_in_child=lock._at_fork_reinit, after_in_parent=lock.release
+    )
     module._base = Base()
     module._base.Future = Future
     return module

@@ -118,13 +118,13 @@ class StreamTransport(_Sending, _StockStream):
         self._stream.direct = False
         if self._is_elsewhere():
             self._loop.call_soon_threadsafe(self._send_rest)
-            return
-        self._send_rest()
-        self._maybe_pause_protocol()
+        else:
+            self._send_rest()
 
     def _send_rest(self):
         if self._buffer and not self._conn_lost:
             self._loop._add_writer(self._sock_fd, self._write_ready)
+            self._maybe_pause_protocol()
 
     def writelines(self, list_of_data):
         """Write several pieces."""

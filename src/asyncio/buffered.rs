@@ -22,8 +22,8 @@ pub fn fill_direct(
     fd: RawFd,
 ) -> PyResult<()> {
     let py = core.py();
-    let received = offered(protocol)
-        .and_then(|target| bytes::with_target(py, &target, |room| bytes::recv_now(fd, room)));
+    let received =
+        offered(protocol).and_then(|target| target.fill(py, usize::MAX, |room| bytes::recv_now(fd, room)));
     let received = match received {
         Ok(received) => received,
         Err(error) => return fatal(transport, error, "Fatal error: protocol.get_buffer() call failed."),
@@ -119,7 +119,7 @@ fn fill_one(
 ) -> Result<Option<usize>, (usize, PyErr)> {
     let py = protocol.py();
     let filled = offered(protocol).and_then(|target| {
-        bytes::with_target(py, &target, |room| {
+        target.fill(py, data.len(), |room| {
             let count = room.len().min(data.len());
             room[..count].copy_from_slice(&data[..count]);
             count

@@ -4,12 +4,11 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError};
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PySlice};
 
-use crate::export::Export;
 use crate::proactor::{Lease, SocketAddress};
 
 // CPython, Include/cpython/bytesobject.h; not in pyo3's bindings.
@@ -160,27 +159,6 @@ pub fn append(buffer: &Bound<'_, PyByteArray>, leases: &[Lease]) -> bool {
         room = tail;
     }
     true
-}
-
-/// The bytes of an exported buffer, while the GIL is held and `use_bytes` runs.
-pub fn with_source<T>(_py: Python<'_>, source: &Export, use_bytes: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
-    if source.len_bytes() == 0 {
-        return Ok(use_bytes(&[]));
-    }
-    // SAFETY: the export pins this many bytes at this address; `use_bytes` runs no Python code.
-    Ok(use_bytes(unsafe { std::slice::from_raw_parts(source.buf_ptr().cast::<u8>(), source.len_bytes()) }))
-}
-
-/// The room of an exported writable buffer, while the GIL is held and `fill` runs.
-pub fn with_target<T>(_py: Python<'_>, target: &Export, fill: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
-    if target.readonly() {
-        return Err(PyTypeError::new_err("read-write bytes-like object expected"));
-    }
-    if target.len_bytes() == 0 {
-        return Ok(fill(&mut []));
-    }
-    // SAFETY: as above, and nobody else looks at the bytes until `fill` returns.
-    Ok(fill(unsafe { std::slice::from_raw_parts_mut(target.buf_ptr().cast::<u8>(), target.len_bytes()) }))
 }
 
 /// At most `limit` bytes off the front of a bytearray; fails if somebody has exported its memory.

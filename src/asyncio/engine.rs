@@ -56,6 +56,8 @@ pub struct Watch {
     pub op: Option<OpId>,
     /// The descriptor itself, if it is the loop's own: it is closed with the watch.
     pub own: Option<OwnedFd>,
+    /// The descriptor was closed under it: its number may be another's, which must not call it.
+    pub is_closed: bool,
 }
 
 /// What is registered on one descriptor number.
@@ -67,6 +69,8 @@ pub struct Descriptor {
     pub writer: Option<SinkId>,
     /// The last receive took all there was: wait before trying.
     pub drained: bool,
+    /// How many `sock_*` operations wait on it.
+    pub waits: u32,
 }
 
 impl Descriptor {
@@ -91,8 +95,6 @@ pub struct Engine {
     completions: Vec<Completion>,
     /// References to be dropped when the engine is not borrowed.
     pub graveyard: Vec<Sink>,
-    /// How many of the sinks are waits of `sock_*` operations.
-    pub waits: usize,
 }
 
 impl Engine {
@@ -105,7 +107,6 @@ impl Engine {
             descriptors: Vec::new(),
             completions: Vec::new(),
             graveyard: Vec::new(),
-            waits: 0,
         }
     }
 
@@ -178,23 +179,25 @@ impl Engine {
     /// The number is about to be closed: nothing here keeps its file open, or the peer would not hear of it. What watches or
     /// waits stays, and hears nothing more, as in an epoll set.
     pub fn closing(&mut self, fd: RawFd) {
-        let known = self.known(fd).copied().unwrap_or_default();
-        let mut ids: Vec<SinkId> = known.reader.into_iter().chain(known.writer).collect();
-        if self.waits > 0 {
-            let is_on = |sink: &Sink| matches!(sink, Sink::Wait(wait) if wait.fd == fd);
-            ids.extend(self.sinks.iter().filter(|(_, sink)| is_on(sink)).map(|(id, _)| id));
+        let Some(known) = self.known(fd).copied() else { return };
+        for id in known.reader.into_iter().chain(known.writer) {
+            // A transport ends its receiver before it closes its socket.
+            if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
+                watch.is_closed = true;
+                if let Some(op) = watch.op.take() {
+                    drop(self.proactor.settle(op));
+                }
+            }
         }
-        for id in ids {
-            let op = match self.sinks.get_mut(id) {
-                Some(Sink::Watch(watch)) => watch.op.take(),
-                Some(Sink::Wait(wait)) => wait.op.take(),
-                // A transport closes its own socket, and its receive before that.
-                Some(Sink::Receiver(_)) | None => None,
-            };
-            if let Some(completion) = op.and_then(|op| self.proactor.settle(op))
-                && completion.result.is_ok()
-            {
-                self.complete(completion);
+        if known.waits > 0 {
+            let is_on = |sink: &Sink| matches!(sink, Sink::Wait(wait) if wait.fd == fd);
+            let ids: Vec<SinkId> =
+                self.sinks.iter().filter(|(_, sink)| is_on(sink)).map(|(id, _)| id).collect();
+            for id in ids {
+                let Some(Sink::Wait(wait)) = self.sinks.get_mut(id) else { continue };
+                if let Some(op) = wait.op.take() {
+                    drop(self.proactor.settle(op));
+                }
             }
         }
     }
@@ -202,7 +205,9 @@ impl Engine {
     /// Ends a sink; its operation, if one is in flight, completes unheard.
     pub fn end(&mut self, id: SinkId) {
         let Some(sink) = self.sinks.remove(id) else { return };
-        self.waits -= usize::from(matches!(sink, Sink::Wait(_)));
+        if let Sink::Wait(wait) = &sink {
+            self.descriptor(wait.fd).waits -= 1;
+        }
         let op = match &sink {
             Sink::Watch(watch) => watch.op,
             Sink::Wait(wait) => wait.op,
@@ -258,7 +263,9 @@ impl Engine {
         let ids: Vec<SinkId> = self.sinks.keys().collect();
         for id in ids {
             let poll = match self.sinks.get(id) {
-                Some(Sink::Watch(watch)) if watch.op.is_none() => Some((watch.fd, watch.side)),
+                Some(Sink::Watch(watch)) if watch.op.is_none() && !watch.is_closed => {
+                    Some((watch.fd, watch.side))
+                }
                 Some(Sink::Wait(wait)) if wait.op.is_none() => Some((wait.fd, wait.side)),
                 Some(Sink::Receiver(_)) => {
                     self.resume(id);

@@ -60,7 +60,7 @@ fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResu
         }),
         Action::RecvInto(target) => {
             let limit = target.len_bytes();
-            match bytes::with_target(py, target, |room| bytes::recv_now(fd, room))? {
+            match target.fill(py, limit, |room| bytes::recv_now(fd, room))? {
                 Ok(count) => {
                     note(core, fd, count < limit);
                     Ok(count.into_pyobject(py)?.into_any().unbind())
@@ -69,10 +69,10 @@ fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResu
             }
         }
         Action::SendAll(source, offset) => {
-            let sent = bytes::with_source(py, source, |data| -> std::io::Result<usize> {
+            let sent = source.read(py, |data| -> std::io::Result<usize> {
                 let rest = &data[(*offset).min(data.len())..];
                 if rest.is_empty() { Ok(0) } else { bytes::send_now(fd, rest) }
-            })?;
+            });
             match sent {
                 Ok(sent) => {
                     *offset += sent;
@@ -180,7 +180,7 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
     let id = {
         let mut engine = core.get().engine_mut()?;
         let id = engine.sinks.insert(Sink::Wait(Box::new(wait)));
-        engine.waits += 1;
+        engine.descriptor(fd).waits += 1;
         let op = engine.poll(id, fd, side);
         if let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) {
             wait.op = Some(op);
@@ -233,7 +233,7 @@ pub fn run(core: &Bound<'_, LoopCore>, id: SinkId) -> PyResult<()> {
     }
     let sink = core.get().with_engine(|engine| {
         let sink = engine.sinks.remove(id);
-        engine.waits -= usize::from(sink.is_some());
+        engine.descriptor(fd).waits -= u32::from(sink.is_some());
         sink
     });
     drop((sink, action));

@@ -31,7 +31,8 @@ impl Engine {
                 _ => {}
             }
         }
-        let id = self.sinks.insert(Sink::Watch(Watch { fd, side, handle, op: None, own: None }));
+        let id =
+            self.sinks.insert(Sink::Watch(Watch { fd, side, handle, op: None, own: None, is_closed: false }));
         let op = self.poll(id, fd, side);
         if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
             watch.op = Some(op);
@@ -47,8 +48,14 @@ impl Engine {
         if let Some(stale) = self.descriptor(fd).reader {
             self.end(stale);
         }
-        let id =
-            self.sinks.insert(Sink::Watch(Watch { fd, side: Side::Read, handle, op: None, own: Some(own) }));
+        let id = self.sinks.insert(Sink::Watch(Watch {
+            fd,
+            side: Side::Read,
+            handle,
+            op: None,
+            own: Some(own),
+            is_closed: false,
+        }));
         self.rearm(id);
         self.descriptor(fd).reader = Some(id);
         fd
@@ -89,7 +96,7 @@ impl Engine {
     /// Arms the poll of a watch again, if the watch still stands.
     fn rearm(&mut self, id: SinkId) {
         let Some(Sink::Watch(watch)) = self.sinks.get(id) else { return };
-        if watch.op.is_some() {
+        if watch.op.is_some() || watch.is_closed {
             return;
         }
         let (fd, side) = (watch.fd, watch.side);

@@ -70,7 +70,10 @@ impl Core {
     /// Ends all waits on a descriptor that is about to be closed.
     pub fn closing(&self, fd: i32) {
         self.leaving(fd);
-        self.with_state(|state| state.leftovers().forget(fd));
+        self.with_state(|state| {
+            state.engine.closing(fd);
+            state.leftovers().forget(fd);
+        });
     }
 
     /// Ends all waits on a descriptor that its object gives away.
@@ -87,6 +90,7 @@ impl Core {
         let listened = self.with_state(|state| {
             let listened = state.known(fd).is_some_and(|known| !known.listeners.is_empty());
             state.end_waits(fd, || Outcome::Reopened);
+            state.engine.closing(fd);
             listened
         });
         if listened == Some(true)

@@ -263,7 +263,12 @@ pub fn leaving(py: Python<'_>, fd: RawFd) {
 #[pyfunction]
 pub fn wrapped(fd: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(core) = current::get(fd.py()) else { return Ok(()) };
-    core.get().wrapped(fd.call_method0(intern!(fd.py(), "fileno"))?.extract()?);
+    // What has no number is for eventlet's own code to refuse.
+    if let Some(fileno) = fd.getattr_opt(intern!(fd.py(), "fileno"))?
+        && let Ok(fd) = fileno.call0()?.extract()
+    {
+        core.get().wrapped(fd);
+    }
     Ok(())
 }
 

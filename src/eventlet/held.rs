@@ -72,7 +72,7 @@ impl Held {
         let (address, len) = if export.len_bytes() == 0 {
             (std::ptr::NonNull::<u8>::dangling().as_ptr().cast_const(), 0)
         } else {
-            (export.buf_ptr().cast::<u8>().cast_const(), export.len_bytes())
+            (export.start(), export.len_bytes())
         };
         Ok(Self { source: Some(Source::Export(export)), address, len })
     }
@@ -90,33 +90,4 @@ impl Drop for Held {
             });
         }
     }
-}
-
-/// Copies into a writable buffer of Python's at `offset`; returns how many bytes fit.
-pub fn copy_into(py: Python<'_>, target: &Export, limit: usize, data: &[u8]) -> PyResult<usize> {
-    let count = data.len().min(limit).min(target.len_bytes());
-    with_target(py, target, count, |room| {
-        room.copy_from_slice(&data[..count]);
-        count
-    })
-}
-
-/// Hands out the first `count` bytes of a writable buffer while the GIL is held.
-pub fn with_target<T>(
-    _py: Python<'_>,
-    target: &Export,
-    count: usize,
-    fill: impl FnOnce(&mut [u8]) -> T,
-) -> PyResult<T> {
-    if target.readonly() {
-        return Err(PyTypeError::new_err("read-write bytes-like object expected"));
-    }
-    let count = count.min(target.len_bytes());
-    if count == 0 {
-        return Ok(fill(&mut []));
-    }
-    // SAFETY: the export pins at least `count` writable bytes at this address; the GIL is held, so nobody
-    // else looks at them until `fill` returns.
-    let room = unsafe { std::slice::from_raw_parts_mut(target.buf_ptr().cast::<u8>(), count) };
-    Ok(fill(room))
 }

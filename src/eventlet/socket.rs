@@ -406,10 +406,9 @@ impl<'a, 'py> Socket<'a, 'py> {
         if *sent >= len {
             return Ok(Step::Done(()));
         }
-        self.wait(
-            Side::Write, // The ring gives up at once what must not wait.
-            Request::Send(Held::new(data)?, *sent, flags & !libc::MSG_DONTWAIT),
-        )
+        // The ring gives up at once what must not wait.
+        let flags = flags & !libc::MSG_DONTWAIT;
+        self.wait(Side::Write, Request::Send(Held::new(data)?, *sent, flags))
     }
 
     /// How many more bytes a wait has sent; fewer than all of them if its timeout came half-way, and then

@@ -334,7 +334,6 @@ impl State {
     /// Operations are cancelled before this returns, because a close with anything in flight on the file
     /// would send no FIN. Bytes that were already received still go to the green thread that waits.
     pub fn end_waits(&mut self, fd: RawFd, outcome: fn() -> Outcome) {
-        self.engine.closing(fd);
         let Some(descriptor) = self.known(fd) else { return };
         descriptor.forget_file();
         if !descriptor.is_idle() {

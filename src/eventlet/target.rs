@@ -1,9 +1,7 @@
 //! The buffer that `recv_into` fills.
 
-use pyo3::prelude::*;
-
-use super::held;
 use crate::export::Export;
+use pyo3::prelude::*;
 
 /// Where `recv_into` puts what it receives.
 pub struct Target {
@@ -24,11 +22,15 @@ impl Target {
 
     /// Copies bytes to its beginning; returns how many.
     pub fn fill(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<usize> {
-        held::copy_into(py, &self.buffer, self.limit, bytes)
+        self.write(py, |room| {
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            count
+        })
     }
 
     /// Has `write` fill it, from its beginning; returns what `write` does.
     pub fn write<T>(&self, py: Python<'_>, write: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
-        held::with_target(py, &self.buffer, self.limit, write)
+        self.buffer.fill(py, self.limit, write)
     }
 }

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use super::core::{Core, deadline_ns};
 use super::held::Held;
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
-use super::{greenlet, hooks, semaphore, tasks, unlock};
+use super::{conflict, greenlet, hooks, semaphore, tasks, unlock};
 use crate::proactor::Op;
 use crate::raised::{Raised, raise};
 
@@ -419,14 +419,12 @@ fn place(
     timeout_s: Option<f64>,
 ) -> PyResult<WaiterId> {
     let py = core.py();
-    if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side) {
+    if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side) && conflict::is_refused(py)? {
         // Whoever is there may have all that it waits for, and need only be told.
         super::run::take(core, Some(std::time::Duration::ZERO))?;
-    }
-    if !core.get().local()?.borrow_mut().state.descriptor(fd).is_free(side)
-        && let Some(other) = occupant(core, fd, side)?
-    {
-        super::conflict::check(py, side, fd, me, other.bind(py))?;
+        if let Some(other) = occupant(core, fd, side)? {
+            return Err(conflict::error(side, fd, me, other.bind(py)));
+        }
     }
     let mut waiter = plain(me);
     waiter.place = Some((fd, side));

@@ -64,7 +64,8 @@ impl Core {
         self.queued.push_back(Completion { id, token, result, more: false, sock_nonempty, payload });
     }
 
-    fn give_up(&mut self, id: OpId) {
+    /// Ends an operation that the kernel does not have.
+    pub(crate) fn give_up(&mut self, id: OpId) {
         let Some(entry) = self.table.get(id) else { return };
         let result = entry.pending.give_up();
         self.complete(id, result, Payload::None, false);

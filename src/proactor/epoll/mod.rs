@@ -127,14 +127,13 @@ impl Poller {
 
     pub(super) fn cancel(&mut self, core: &mut Core, id: OpId) {
         let Some(entry) = core.table.get(id) else { return };
-        let result = entry.pending.give_up();
         if let Pending::Timeout { deadline, .. } = entry.pending {
             self.deadlines.remove(&(deadline, id));
         }
         if let Some(file) = entry.pending.fd().and_then(|fd| self.file(fd)) {
             file.withdraw(id);
         }
-        core.complete(id, result, Payload::None, false);
+        core.give_up(id);
     }
 
     /// The number means, or will mean, another file. Operations on the old one stay in the table without

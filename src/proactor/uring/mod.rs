@@ -16,7 +16,7 @@ use super::buffers::BufferPool;
 use super::config::Config;
 use super::driver::Core;
 use super::error::{Errno, SetupError};
-use super::op::{Completion, OpId, Payload};
+use super::op::{Completion, OpId};
 use super::own_file::{self, Kind};
 use super::thread::ThreadMark;
 pub(super) use setup::check_setup;
@@ -126,9 +126,7 @@ impl Ring {
             if let Some(position) = waiting.iter().position(|&other| other == id) {
                 waiting.remove(position);
                 // The kernel does not know it (any more).
-                let Some(entry) = core.table.get(id) else { return };
-                let result = entry.pending.give_up();
-                return core.complete(id, result, Payload::None, false);
+                return core.give_up(id);
             }
         }
         while !self.push(&submit::cancel(id)) {

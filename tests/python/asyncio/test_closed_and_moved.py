@@ -220,7 +220,7 @@ def test_what_came_before_a_reset_is_received_though_a_write_is_pending(run):
     run(main())
 
 
-def test_transport_that_another_thread_closes_or_collects_is_closed(run):
+def test_transport_that_another_thread_closes_and_writes_to_does_both(run):
     async def main():
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -232,14 +232,67 @@ def test_transport_that_another_thread_closes_or_collects_is_closed(run):
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         transport, _ = await loop.create_connection(Pieces, sock=ours)
-        transport.myself = None if not hasattr(transport, "__dict__") else transport
         await loop.run_in_executor(None, transport.write, b"z" * 1_000_000)
         got = 0
         while got < 1_000_000:
             got += len(await loop.sock_recv(theirs, 1 << 20))
         transport.abort()
-        gc.collect()
+
+    run(main())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_connection_that_is_collected_on_another_thread_is_closed(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.itself = writer
+        gc.disable()
+        try:
+            del reader, writer
+            await loop.run_in_executor(None, gc.collect)
+        finally:
+            gc.enable()
+        assert await asyncio.wait_for(loop.sock_recv(theirs, 10), 2) == b""
+
+    run(main())
+
+
+def test_reader_of_a_number_whose_socket_was_closed_is_not_called_for_the_next_one(loop):
+    calls, sockets = [], []
+
+    async def close_and_reuse():
+        old, old_peer = socket.socketpair()
+        number = old.fileno()
+        loop.add_reader(number, calls.append, "old")
         await asyncio.sleep(0.01)
+        old.close()
+        pair = socket.socketpair()
+        assert number in (pair[0].fileno(), pair[1].fileno())
+        sockets.extend([old_peer, *pair])
+        (pair[1] if pair[0].fileno() == number else pair[0]).send(b"x")
+
+    loop.run_until_complete(close_and_reuse())
+    # A loop that starts again looks at everything anew.
+    loop.run_until_complete(asyncio.sleep(0.05))
+    assert calls == []
+
+
+def test_socket_that_is_detached_is_still_watched_under_its_number(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        called = loop.create_future()
+        number = ours.fileno()
+        loop.add_reader(number, lambda: called.done() or called.set_result(True))
+        await asyncio.sleep(0.01)
+        assert ours.detach() == number
+        theirs.send(b"x")
+        assert await asyncio.wait_for(called, 2)
+        loop.remove_reader(number)
+        socket.close(number)
 
     run(main())
 

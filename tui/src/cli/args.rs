@@ -132,5 +132,6 @@ mod tests {
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
         assert!(parse_duration("ten").is_err());
         assert!(parse_duration("3 parsecs").is_err());
+        assert!(parse_span("0s").is_err());
     }
 }

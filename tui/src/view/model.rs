@@ -70,7 +70,10 @@ impl Model {
                 self.watch = watch;
             }
             Update::Blocked(blocked) => self.blocked = blocked,
-            Update::Ended(sentence) => self.ended = Some(sentence),
+            Update::Ended(sentence) => {
+                self.blocked.clear();
+                self.ended = Some(sentence);
+            }
         }
     }
 
