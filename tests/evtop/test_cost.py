@@ -106,7 +106,7 @@ def screens():
 
 
 # The overview counts green threads only once they were found.
-FIRST_DATA = "Green≈ *[0-9]+:".encode()
+FIRST_DATA = "(Green|Tasks)≈ *[0-9]+:".encode()
 
 
 def test_attaching_to_a_large_process_takes_less_than_a_second(start, screens, python):
