@@ -19,7 +19,7 @@ from eventlet.greenio import base as greenio
 from eventlet.greenio import py3
 from eventlet.support import greenlets
 
-from uringhub import _native, _primitives
+from uringhub import _leftovers, _native, _primitives
 
 _installed = False
 
@@ -46,6 +46,8 @@ def install():
     _recode(hubs.notify_opened, _notify_opened)
     _recode(greenio.set_nonblocking, _set_nonblocking)
     _recode(debug.hub_prevent_multiple_readers, _hub_prevent_multiple_readers)
+    _leftovers.add_to(greenio.GreenSocket)
+    _on_import("eventlet.green.os", lambda module: _recode(module.read, _leftovers.os_read))
     _watch_closes()
     _primitives.install(_recode)
     _expose(greenthread.sleep, greenthread.spawn, greenthread.spawn_n)
@@ -230,9 +232,19 @@ def _watch_closes():
     that by which a socket gives its number away, and on that by which a green pipe closes.
     """
     for cls in _socket_classes():
-        _hook(cls, "_real_close", lambda socket: _native.closing(socket.fileno()))
+        _hook(cls, "_real_close", lambda socket: _closing(socket.fileno()), _native.closed)
         _hook(cls, "detach", lambda socket: _native.leaving(socket.fileno()))
-    _hook(py3.GreenFileIO, "close", lambda pipe: pipe._closed or _native.closing(pipe._fileno))
+    _hook(
+        py3.GreenFileIO,
+        "close",
+        lambda pipe: None if pipe._closed else _closing(pipe._fileno),
+        _native.closed,
+    )
+
+
+def _closing(fd):
+    """Announce a close to this thread's hub; returns the number if the hubs of others are to hear of it afterwards."""
+    return fd if _native.closing(fd) else None
 
 
 def _socket_classes():
@@ -242,16 +254,23 @@ def _socket_classes():
     return classes
 
 
-def _hook(cls, name, before):
-    """Have ``before`` called before a method of a class."""
+def _hook(cls, name, before, after=None):
+    """Have ``before`` called before a method of a class, and ``after`` after it, with what ``before`` returns.
+
+    :param after: not called where ``before`` returns None.
+    """
     original = cls.__dict__.get(name)
     if original is None or hasattr(original, "uringhub"):
         return
 
     @functools.wraps(original)
     def hooked(self, *args, **kwargs):
-        before(self)
-        return original(self, *args, **kwargs)
+        result = before(self)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            if result is not None:
+                after(result)
 
     hooked.uringhub = True
     setattr(cls, name, hooked)

@@ -1,19 +1,20 @@
 //! The native part of the hub: scheduling, and the attributes eventlet and its users look at.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::closings::Closings;
 use super::runner::{self, Runners};
 use super::state::{Descriptor, Outcome, Runnable, Side, State, Waiter};
 use super::thread_bound::ThreadBound;
 use super::timer::Timer;
 use super::unlock::Relay;
-use super::{greenlet, host, run, wait};
+use super::{greenlet, host, run, sys, wait};
 use crate::asyncio::{Loan, LoopCore};
 use crate::proactor::Waker;
 use crate::turn::now_ns;
@@ -46,6 +47,8 @@ pub struct Core {
     /// Timers that other threads scheduled; they wake the hub's wait.
     inbox: Mutex<Vec<Py<Timer>>>,
     has_inbox: AtomicBool,
+    /// Descriptors that other threads closed.
+    closings: Arc<Closings>,
     /// Its thread has ended.
     has_ended: AtomicBool,
     waker: Waker,
@@ -72,7 +75,7 @@ impl Core {
         self.leaving(fd);
         self.with_state(|state| {
             state.engine.closing(fd);
-            state.leftovers().forget(fd);
+            state.leftovers().closing(fd);
         });
     }
 
@@ -111,8 +114,17 @@ impl Core {
         self.waker.clone()
     }
 
-    /// Moves what other threads scheduled into the turn.
+    /// What other threads have closed.
+    pub fn closings(&self) -> &Closings {
+        &self.closings
+    }
+
+    /// Moves what other threads scheduled into the turn, and ends the waits on what they closed.
     pub fn empty_inbox(slf: &Bound<'_, Self>) {
+        // A number that is open again is another file's, for which eventlet has called `notify_opened`.
+        for fd in slf.get().closings.take().into_iter().filter(|&fd| !sys::is_open(fd)) {
+            slf.get().closing(fd);
+        }
         // Acquire pairs with the Release in `schedule`; a timer that comes later also wakes the wait.
         if slf.get().has_inbox.load(Ordering::Acquire) {
             let timers = {
@@ -207,6 +219,7 @@ impl Core {
             local: ThreadBound::new(local),
             inbox: Mutex::default(),
             has_inbox: AtomicBool::new(false),
+            closings: Closings::new(waker.clone()),
             has_ended: AtomicBool::new(false),
             waker,
         })

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 use super::core::Core;
 use super::state::{Outcome, Runnable, Side, State};
 use super::wait::{Request, Waiting};
-use super::{current, hooks, sys, wait};
+use super::{closings, current, hooks, sys, wait};
 use crate::fastcall::{Arguments, Function};
 use crate::raised::{Raised, raise};
 
@@ -143,7 +143,7 @@ pub fn trampoline<'py>(
     }
     let number = number(fd)?;
     known_open(&core, number)?;
-    if read && core.get().with_state(|state| state.leftovers().has(number)) == Some(true) {
+    if read && core.get().with_state(|state| state.leftovers().offer(number)) == Some(true) {
         return number.into_pyobject(py).map_err(Into::into).map(Bound::into_any);
     }
     let timeout_s = if timeout.is_none() { None } else { Some(timeout.extract::<f64>()?) };
@@ -242,12 +242,22 @@ pub fn start(
     Ok(())
 }
 
-/// Called with the number of a socket that is about to be closed.
+/// Called with the number of a socket that is about to be closed; true if `closed` is to be called when it is.
 #[pyfunction]
-pub fn closing(py: Python<'_>, fd: RawFd) {
-    if let Some(core) = current::get(py) {
-        core.get().closing(fd);
-    }
+pub fn closing(py: Python<'_>, fd: RawFd) -> bool {
+    let Some(core) = current::get(py) else { return closings::concern_others(None) };
+    let core = core.get();
+    // What this thread's hub has worked on is not another's.
+    let is_own = core.with_state(|state| state.known(fd).is_some_and(|known| known.is_used())) == Some(true);
+    core.closing(fd);
+    !is_own && closings::concern_others(Some(core.closings()))
+}
+
+/// Called with the number of a socket that has been closed.
+#[pyfunction]
+pub fn closed(py: Python<'_>, fd: RawFd) {
+    let core = current::get(py);
+    closings::announce(fd, core.as_ref().map(|core| core.get().closings()));
 }
 
 /// Called with the number of a socket whose object gives it away: another may go on with the file, and with what a

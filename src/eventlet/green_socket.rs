@@ -84,6 +84,8 @@ struct Recv;
 
 impl Function for Recv {
     const NAME: &'static CStr = c"recv";
+    const DOC: &'static CStr = c"recv($self, bufsize, flags=0)\n--\n\n\
+        Receive at most *bufsize* bytes; no bytes at the end of the stream.";
     type Error = Raised;
 
     fn call<'py>(
@@ -125,6 +127,8 @@ struct RecvInto;
 
 impl Function for RecvInto {
     const NAME: &'static CStr = c"recv_into";
+    const DOC: &'static CStr = c"recv_into($self, buffer, nbytes=0, flags=0)\n--\n\n\
+        Receive into *buffer*; returns how many bytes came.";
     type Error = Raised;
 
     fn call<'py>(
@@ -169,6 +173,8 @@ struct RecvFrom;
 
 impl Function for RecvFrom {
     const NAME: &'static CStr = c"recvfrom";
+    const DOC: &'static CStr = c"recvfrom($self, bufsize, flags=0)\n--\n\n\
+        Receive at most *bufsize* bytes; returns them and the sender's address.";
     type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -191,6 +197,8 @@ struct RecvFromInto;
 
 impl Function for RecvFromInto {
     const NAME: &'static CStr = c"recvfrom_into";
+    const DOC: &'static CStr = c"recvfrom_into($self, buffer, nbytes=0, flags=0)\n--\n\n\
+        Receive into *buffer*; returns how many bytes came, and the sender's address.";
     type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -214,6 +222,8 @@ struct Send;
 
 impl Function for Send {
     const NAME: &'static CStr = c"send";
+    const DOC: &'static CStr = c"send($self, data, flags=0)\n--\n\n\
+        Send what fits, waiting until something does; returns how many bytes that were.";
     type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -235,6 +245,8 @@ struct SendAll;
 
 impl Function for SendAll {
     const NAME: &'static CStr = c"sendall";
+    const DOC: &'static CStr = c"sendall($self, data, flags=0)\n--\n\n\
+        Send all of *data*.";
     type Error = PyErr;
 
     fn call<'py>(green: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -253,10 +265,16 @@ impl Function for SendAll {
     }
 }
 
+/// `leftover(fd, size, flags)`: at most `size` bytes that a killed receive had taken from the socket; None without any.
+#[pyfunction(name = "leftover")]
+pub fn py_leftover<'py>(py: Python<'py>, fd: RawFd, size: usize, flags: i32) -> Option<Bound<'py, PyBytes>> {
+    let bytes = kept(&current::get(py)?, fd, size, flags)?;
+    Some(PyBytes::new(py, &bytes))
+}
+
 /// Bytes that a killed receive had taken, for the ways to receive that are otherwise eventlet's own:
 /// non-blocking, with flags, with an address.
-#[cold]
-#[inline(never)]
+#[inline]
 fn leftover(
     green: &Bound<'_, PyAny>,
     core: &Bound<'_, Core>,
@@ -266,8 +284,13 @@ fn leftover(
     if core.get().with_state(|state| state.leftovers().is_empty()) != Some(false) {
         return Ok(None);
     }
-    let py = green.py();
-    let fd: RawFd = fastcall::attribute(green, intern!(py, "fileno"))?.call0()?.extract()?;
+    let fd: RawFd = fastcall::attribute(green, intern!(green.py(), "fileno"))?.call0()?.extract()?;
+    Ok(kept(core, fd, limit, flags))
+}
+
+#[cold]
+#[inline(never)]
+fn kept(core: &Bound<'_, Core>, fd: RawFd, limit: usize, flags: i32) -> Option<Box<[u8]>> {
     let bytes = core.get().with_state(|state| {
         if flags & libc::MSG_PEEK != 0 {
             state.leftovers().peek(fd, limit)
@@ -275,5 +298,5 @@ fn leftover(
             state.leftovers().take(fd, limit)
         }
     });
-    Ok(bytes.flatten())
+    bytes.flatten()
 }

@@ -1,7 +1,7 @@
 //! Bytes that a receive had taken from the kernel when its green thread was killed, for the next receive.
 //!
-//! They are filed by number, and belong to a file: a number that names another file by now has none, and neither has a
-//! forked child, whose parent has them.
+//! They belong to a socket, whatever number names it: one that was duplicated has them under each of its numbers, a
+//! number that names another socket by now has none, and neither has a forked child, whose parent has them.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
@@ -9,62 +9,87 @@ use std::os::fd::RawFd;
 use super::sys;
 use crate::proactor::fork_generation;
 
-struct Kept {
-    /// Device and inode of the file.
-    file: Option<(u64, u64)>,
-    fork_generation: u64,
-    bytes: VecDeque<Box<[u8]>>,
-}
+/// So many sockets that were closed may have bytes: one that goes on under another number comes for them soon.
+const CLOSED_MAX: usize = 16;
 
-impl Kept {
-    fn of(fd: RawFd) -> Self {
-        Self { file: sys::identity(fd), fork_generation: fork_generation(), bytes: VecDeque::new() }
-    }
+/// So often who waits for readiness is told of the same bytes: who reads past our hooks would be told for ever.
+const OFFERS_MAX: u32 = 1000;
 
-    fn is_of(&self, fd: RawFd) -> bool {
-        self.fork_generation == fork_generation() && self.file.is_some() && self.file == sys::identity(fd)
-    }
-}
+/// The kernel's cookie of a socket, which no other ever has.
+type Cookie = u64;
 
-/// The bytes, by number.
 #[derive(Default)]
-pub struct Leftovers(HashMap<RawFd, Kept>);
+struct Kept {
+    bytes: VecDeque<Box<[u8]>>,
+    /// How often who waits for readiness was told of these bytes, and has not come for them.
+    offers: u32,
+}
+
+/// The bytes, by socket.
+#[derive(Default)]
+pub struct Leftovers {
+    by_socket: HashMap<Cookie, Kept>,
+    closed: VecDeque<Cookie>,
+    fork_generation: u64,
+}
 
 impl Leftovers {
-    /// Whether any file has some.
+    /// Whether any socket has some.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_socket.is_empty()
+    }
+
+    /// Forgets everything in a forked child.
+    fn settle_fork(&mut self) {
+        if self.fork_generation != fork_generation() {
+            *self = Self { fork_generation: fork_generation(), ..Self::default() };
+        }
     }
 
     fn of(&mut self, fd: RawFd) -> Option<&mut Kept> {
-        if self.0.get(&fd)?.is_of(fd) {
-            return self.0.get_mut(&fd);
+        if self.is_empty() {
+            return None;
         }
-        self.0.remove(&fd);
-        None
+        self.settle_fork();
+        self.by_socket.get_mut(&sys::cookie(fd)?)
     }
 
-    fn entry(&mut self, fd: RawFd) -> &mut Kept {
-        if self.of(fd).is_none() {
-            self.0.insert(fd, Kept::of(fd));
-        }
-        self.0.entry(fd).or_insert_with(|| Kept::of(fd))
+    /// Where bytes of the socket go; None for what is no socket any more.
+    fn entry(&mut self, fd: RawFd) -> Option<&mut Kept> {
+        self.settle_fork();
+        let cookie = sys::cookie(fd)?;
+        self.closed.retain(|closed| *closed != cookie);
+        let kept = self.by_socket.entry(cookie).or_default();
+        kept.offers = 0;
+        Some(kept)
     }
 
-    /// Whether the file behind the number has some.
+    /// Whether the socket has some.
     pub fn has(&mut self, fd: RawFd) -> bool {
-        !self.0.is_empty() && self.of(fd).is_some()
+        self.of(fd).is_some()
+    }
+
+    /// Whether who waits for the socket's readiness is to be told of some.
+    pub fn offer(&mut self, fd: RawFd) -> bool {
+        self.of(fd).is_some_and(|kept| {
+            kept.offers = kept.offers.saturating_add(1);
+            kept.offers <= OFFERS_MAX
+        })
     }
 
     /// Bytes that came after those that are kept.
     pub fn push_back(&mut self, fd: RawFd, bytes: Box<[u8]>) {
-        self.entry(fd).bytes.push_back(bytes);
+        if let Some(kept) = self.entry(fd) {
+            kept.bytes.push_back(bytes);
+        }
     }
 
     /// Bytes that were handed out and come back.
     pub fn push_front(&mut self, fd: RawFd, bytes: Box<[u8]>) {
-        self.entry(fd).bytes.push_front(bytes);
+        if let Some(kept) = self.entry(fd) {
+            kept.bytes.push_front(bytes);
+        }
     }
 
     /// A copy of what [`Leftovers::take`] would give.
@@ -75,25 +100,33 @@ impl Leftovers {
 
     /// At most `limit` bytes.
     pub fn take(&mut self, fd: RawFd, limit: usize) -> Option<Box<[u8]>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let queue = &mut self.of(fd)?.bytes;
-        let first = queue.front_mut()?;
+        let kept = self.of(fd)?;
+        kept.offers = 0;
+        let first = kept.bytes.front_mut()?;
         let taken = if first.len() > limit {
             let rest = first[limit..].into();
             std::mem::replace(first, rest)[..limit].into()
         } else {
-            queue.pop_front()?
+            kept.bytes.pop_front()?
         };
-        if queue.is_empty() {
-            self.0.remove(&fd);
+        if kept.bytes.is_empty()
+            && let Some(cookie) = sys::cookie(fd)
+        {
+            self.by_socket.remove(&cookie);
         }
         Some(taken)
     }
 
-    /// The file was closed.
-    pub fn forget(&mut self, fd: RawFd) {
-        self.0.remove(&fd);
+    /// The number is about to be closed; the socket may have others.
+    pub fn closing(&mut self, fd: RawFd) {
+        if self.of(fd).is_none() {
+            return;
+        }
+        self.closed.extend(sys::cookie(fd));
+        if self.closed.len() > CLOSED_MAX
+            && let Some(cookie) = self.closed.pop_front()
+        {
+            self.by_socket.remove(&cookie);
+        }
     }
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::fastcall;
 
 mod arena;
+mod closings;
 mod config;
 mod conflict;
 mod core;
@@ -54,10 +55,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
     module.add_function(wrap_pyfunction!(green::start, module)?)?;
     module.add_function(wrap_pyfunction!(green::closing, module)?)?;
+    module.add_function(wrap_pyfunction!(green::closed, module)?)?;
     module.add_function(wrap_pyfunction!(green::leaving, module)?)?;
     module.add_function(wrap_pyfunction!(green::wrapped, module)?)?;
     module.add_function(wrap_pyfunction!(green::reopened, module)?)?;
     module.add_function(wrap_pyfunction!(green_socket::bind_socket, module)?)?;
+    module.add_function(wrap_pyfunction!(green_socket::py_leftover, module)?)?;
     module.add_function(wrap_pyfunction!(tasks::set_bridge, module)?)?;
     module.add_function(wrap_pyfunction!(tasks::leave_task, module)?)?;
     module.add_function(wrap_pyfunction!(tasks::enter_task, module)?)?;

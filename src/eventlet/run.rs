@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::core::{Core, Local};
 use super::state::{Outcome, Runnable, WaiterId};
+use super::timer::Timer;
 use super::{greenlet, hooks, runner, semaphore};
 use crate::fastcall::{Arguments, Function};
 use crate::raised::{Failure, Raised, raise};
@@ -199,6 +200,10 @@ fn step<'py>(core: &Bound<'py, Core>, runnable: Runnable) -> PyResult<Option<Bou
             };
             if live { resume(core, id) } else { Ok(None) }
         }
+        Runnable::Fire(timer) if is_beaten(core, &timer)? => {
+            core.get().local()?.borrow_mut().state.engine.turn.push(Runnable::Fire(timer));
+            Ok(None)
+        }
         Runnable::Fire(timer) => match calling(core, || timer.get().fire(py))? {
             Ok(()) => Ok(None),
             Err(error) => {
@@ -238,6 +243,22 @@ fn step<'py>(core: &Bound<'py, Core>, runnable: Runnable) -> PyResult<Option<Bou
         // Taken by the caller, or by a runner.
         Runnable::Resume(_) | Runnable::Start(..) | Runnable::Handle(_) | Runnable::Ready(_) => Ok(None),
     }
+}
+
+/// Whether a `Timeout(0)` comes to a green thread whose operation had nothing to wait for: on eventlet's hubs such an
+/// operation does not even look at the hub.
+fn is_beaten(core: &Bound<'_, Core>, timer: &Py<Timer>) -> PyResult<bool> {
+    let Some(target) = timer.get().throws_at_once(core.py()) else { return Ok(false) };
+    take(core, Some(Duration::ZERO))?;
+    let local = core.get().local()?.borrow();
+    let state = &local.state;
+    Ok(state.engine.turn.ready().any(|runnable| match runnable {
+        Runnable::Resume(id) => state.waiters.get(*id).is_some_and(|waiter| {
+            waiter.who.is(&target)
+                && matches!(waiter.outcome, Some(Outcome::Completed(_) | Outcome::Leftover(_)))
+        }),
+        _ => false,
+    }))
 }
 
 /// Runs a callback in the hub's greenlet. If it switches to a green thread that then waits, control comes

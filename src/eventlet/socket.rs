@@ -309,7 +309,7 @@ impl<'a, 'py> Socket<'a, 'py> {
         let py = self.green.py();
         let step = self.look(
             target.limit,
-            |bytes| target.fill(py, bytes),
+            |bytes| self.deliver(target, bytes),
             || {
                 let received = target.write(py, |room| sys::recv_now(self.descriptor.fd, room))?;
                 Ok(received.map(|count| (count, count)))
@@ -329,6 +329,18 @@ impl<'a, 'py> Socket<'a, 'py> {
         raise(py, self.received_into(waiting, target).and_then(|step| step.count(py)))
     }
 
+    /// Fills the caller's buffer. What it has no room for any more, because it changed in the wait, stays for the next
+    /// receive.
+    fn deliver(&self, target: &Target, bytes: &[u8]) -> PyResult<usize> {
+        let filled = target.fill(self.green.py(), bytes);
+        let rest = filled.as_ref().map_or(bytes, |&count| &bytes[count..]);
+        if !rest.is_empty() && self.is_same_file()? {
+            let mut local = self.core.get().local()?.borrow_mut();
+            local.state.leftovers().push_front(self.descriptor.fd, rest.into());
+        }
+        filled
+    }
+
     fn received_into(&self, waiting: Waiting<'py>, target: &Target) -> PyResult<Step<'py, usize>> {
         let received = match self.completed(waiting)? {
             Step::Done(received) => received,
@@ -336,9 +348,10 @@ impl<'a, 'py> Socket<'a, 'py> {
             Step::Again | Step::Wait(_) => return Ok(Step::Again),
         };
         let py = self.green.py();
-        let count = target.fill(py, received.bytes())?;
+        let count = self.deliver(target, received.bytes())?;
         let more = received.more_waits();
-        if !(more && count < target.limit && target.limit > POOLED_LEN && self.is_same_file()?) {
+        let is_cut = count < received.bytes().len();
+        if is_cut || !(more && count < target.limit && target.limit > POOLED_LEN && self.is_same_file()?) {
             self.settle(received, more)?;
             return Ok(Step::Done(count));
         }

@@ -133,6 +133,11 @@ impl Descriptor {
         self.generation = self.generation.wrapping_add(1);
     }
 
+    /// Whether an operation began on the file.
+    pub fn is_used(&self) -> bool {
+        self.kind != Kind::Unknown || self.seen_open
+    }
+
     /// Forgets what the kernel can be asked again.
     pub fn doubt(&mut self) {
         self.kind = Kind::Unknown;
@@ -396,7 +401,7 @@ impl State {
     pub fn rearm(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.get(id) else { return };
         let (None, Some((fd, side))) = (waiter.op, waiter.place) else { return };
-        if side == Side::Read && self.leftovers.has(fd) {
+        if side == Side::Read && self.leftovers.offer(fd) {
             self.engine.turn.push(Runnable::Notify(id));
             return;
         }

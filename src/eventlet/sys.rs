@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::ffi;
@@ -55,12 +55,13 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Device and inode of the file that a number names.
-pub fn identity(fd: RawFd) -> Option<(u64, u64)> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the out-parameter is a live local of the right size; it is read only if the call has filled it.
-    let stat = unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
-    Some((stat.st_dev, stat.st_ino))
+/// The kernel's cookie of the socket that a number names; no other socket ever has the same.
+pub fn cookie(fd: RawFd) -> Option<u64> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: not -1. The borrow is only passed to one system call, which answers EBADF for a closed file.
+    rustix::net::sockopt::socket_cookie(unsafe { BorrowedFd::borrow_raw(fd) }).ok()
 }
 
 /// A bytes object of at most `capacity` bytes, filled by `fill`, which returns how many it wrote.

@@ -1,11 +1,12 @@
 //! The buffer that `recv_into` fills.
 
-use crate::export::Export;
 use pyo3::prelude::*;
 
-/// Where `recv_into` puts what it receives.
+use crate::export::Export;
+
+/// Where `recv_into` puts what it receives. It is free to change while nothing has come.
 pub struct Target {
-    buffer: Export,
+    buffer: Py<PyAny>,
     /// How much of it to fill.
     pub limit: usize,
 }
@@ -13,14 +14,14 @@ pub struct Target {
 impl Target {
     /// None for what eventlet's own code must refuse.
     pub fn new(buffer: &Bound<'_, PyAny>, nbytes: isize) -> Option<Self> {
-        let buffer = Export::get(buffer).ok()?;
-        let room = buffer.len_bytes();
+        let export = Export::get(buffer).ok()?;
+        let room = export.len_bytes();
         let limit = if nbytes == 0 { room } else { usize::try_from(nbytes).ok()? };
-        let fits = !buffer.readonly() && limit > 0 && limit <= room;
-        fits.then_some(Self { buffer, limit })
+        let fits = !export.readonly() && limit > 0 && limit <= room;
+        fits.then(|| Self { buffer: buffer.clone().unbind(), limit })
     }
 
-    /// Copies bytes to its beginning; returns how many.
+    /// Copies bytes to its beginning; returns how many had room.
     pub fn fill(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<usize> {
         self.write(py, |room| {
             let count = room.len().min(bytes.len());
@@ -31,6 +32,6 @@ impl Target {
 
     /// Has `write` fill it, from its beginning; returns what `write` does.
     pub fn write<T>(&self, py: Python<'_>, write: impl FnOnce(&mut [u8]) -> T) -> PyResult<T> {
-        self.buffer.fill(py, self.limit, write)
+        Export::get(self.buffer.bind(py))?.fill(py, self.limit, write)
     }
 }

@@ -95,6 +95,17 @@ impl Timer {
         taken
     }
 
+    /// The green thread that it throws an exception into, if the delay was none.
+    pub fn throws_at_once(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if self.seconds > 0.0 {
+            return None;
+        }
+        match &self.lock().action {
+            Some(Action::Throw(target, _)) => Some(target.clone_ref(py)),
+            _ => None,
+        }
+    }
+
     /// Calls the timer, once.
     pub fn fire(&self, py: Python<'_>) -> PyResult<()> {
         let Inner { action, local_to, .. } = self.take();

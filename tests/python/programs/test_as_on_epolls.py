@@ -337,3 +337,152 @@ def test_forking_server_whose_children_close_the_listener_goes_on_accepting():
         eventlet.sleep(0.02)
         with eventlet.Timeout(5):
             assert eventlet.connect(listener.getsockname()).recv(10) == b"hi"
+
+
+@in_own_process(hubs=isolated.OURS)
+def test_bytes_of_a_killed_receive_are_seen_by_every_way_to_read_the_socket():
+    import os
+
+    from eventlet.green import os as green_os
+    from eventlet.green import socket
+    from programs.killed_receive import socket_with_bytes_of_a_killed_receive
+
+    def with_bytes():
+        left, right = socket_with_bytes_of_a_killed_receive(b"hello")
+        right.sendall(b" world")
+        return left
+
+    assert with_bytes().recvmsg(100) == (b"hello", [], 0, None)
+    left = with_bytes()
+    assert left.recvmsg(100, 0, socket.MSG_PEEK)[0] == b"hello"
+    buffers = bytearray(2), bytearray(2)
+    assert left.recvmsg_into(buffers)[0] == 4
+    assert (buffers, left.recvmsg(100)[0], left.recvmsg(100)[0]) == ((b"he", b"ll"), b"o", b" world")
+    left = with_bytes()
+    assert (green_os.read(left.fileno(), 100), left.recv(100)) == (b"hello", b" world")
+    left = with_bytes()
+    again = left.dup()
+    left.close()
+    assert (again.recv(3), again.recv(100), again.recv(100)) == (b"hel", b"lo", b" world")
+    left = with_bytes()
+    again = socket.socket(fileno=os.dup(left.fileno()))
+    assert (left.recv(3), again.recv(100), left.recv(100)) == (b"hel", b"lo", b" world")
+
+
+@in_own_process(hubs=isolated.OURS)
+def test_reader_past_our_hooks_does_not_spin_over_bytes_of_a_killed_receive():
+    import time
+
+    import eventlet
+    from eventlet import hubs
+    from programs.killed_receive import socket_with_bytes_of_a_killed_receive
+
+    left, right = socket_with_bytes_of_a_killed_receive(b"hello")
+
+    def read_past():
+        while True:
+            try:
+                return left.fd.recv(100)
+            except BlockingIOError:
+                hubs.trampoline(left, read=True)
+
+    reader = eventlet.spawn(read_past)
+    before = time.process_time()
+    eventlet.sleep(0.2)
+    assert time.process_time() - before < 0.1
+    right.sendall(b" world")
+    assert (reader.wait(), left.recv(100)) == (b" world", b"hello")
+
+
+@in_own_process()
+def test_data_that_is_there_comes_before_a_timeout_of_nothing():
+    import eventlet
+    from eventlet.green import socket
+
+    left, right = socket.socketpair()
+    for seconds in (0, -1, 0):
+        right.sendall(b"x")
+        with eventlet.Timeout(seconds):
+            assert left.recv(1) == b"x"
+    try:
+        with eventlet.Timeout(0):
+            left.recv(1)
+        raise AssertionError("no timeout")
+    except eventlet.Timeout:
+        pass
+
+
+@in_own_process()
+def test_buffer_is_free_to_change_while_recv_into_waits():
+    import eventlet
+    from eventlet.green import socket
+
+    left, right = socket.socketpair()
+    buffer = bytearray(100)
+    reader = eventlet.spawn(left.recv_into, buffer)
+    eventlet.sleep(0.01)
+    del buffer[3:]
+    right.sendall(b"hello")
+    assert (reader.wait(), buffer, left.recv(100)) == (3, b"hel", b"lo")
+
+    def fill_released():
+        try:
+            left.recv_into(view)
+        except ValueError:
+            return "refused"
+
+    view = memoryview(bytearray(100))
+    reader = eventlet.spawn(fill_released)
+    eventlet.sleep(0.01)
+    view.release()
+    right.sendall(b"kept")
+    assert reader.wait() == "refused"
+    assert left.recv(100) == b"kept"
+
+
+@in_own_process()
+def test_socket_that_another_thread_closes_under_a_reader_is_gone_at_once():
+    import select
+
+    import eventlet
+    from eventlet import patcher
+    from eventlet.green import socket
+
+    threading = patcher.original("threading")
+
+    def quietly(*args):
+        try:
+            left.recv(*args)
+        except OSError:
+            pass
+
+    left, right = socket.socketpair()
+    reader = eventlet.spawn(quietly, 1)
+    eventlet.sleep(0.01)
+    thread = threading.Thread(target=left.fd.close)
+    thread.start()
+    for _ in range(100):
+        eventlet.sleep(0.01)
+        if select.select([right.fd], [], [], 0)[0]:
+            break
+    else:
+        raise AssertionError("no end of stream")
+    thread.join()
+    reader.kill()
+
+
+@in_own_process()
+def test_signatures_of_a_socket_s_methods_can_be_had():
+    import inspect
+
+    from eventlet.green import socket
+
+    for name, expected in {
+        "recv": ["self", "bufsize", "flags"],
+        "recv_into": ["self", "buffer", "nbytes", "flags"],
+        "recvfrom": ["self", "bufsize", "flags"],
+        "recvfrom_into": ["self", "buffer", "nbytes", "flags"],
+        "send": ["self", "data", "flags"],
+        "sendall": ["self", "data", "flags"],
+    }.items():
+        assert list(inspect.signature(getattr(socket.socket, name)).parameters) == expected
