@@ -1,7 +1,7 @@
 //! The Eventlet face: a hub, and eventlet's blocking functions on it.
 //!
 //! `core` is the hub, `state` what it knows, `run` its loop, `wait` how a green thread suspends,
-//! `socket`, `green_socket` and `green` what users call. `greenlet`, `thread_bound`, `sys`, and `held` are the
+//! `socket`, `send`, `green_socket` and `green` what users call. `greenlet`, `thread_bound`, `sys`, and `held` are the
 //! unsafe boundary.
 
 use pyo3::prelude::*;
@@ -28,6 +28,7 @@ mod queue;
 mod run;
 mod runner;
 mod semaphore;
+mod send;
 mod socket;
 mod spawn;
 mod state;

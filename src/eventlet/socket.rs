@@ -17,14 +17,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::core::Core;
-use super::held::{self, Held};
 use super::hooks;
 use super::state::{Kind, Outcome, Side};
 use super::sys::{self, os_error};
 use super::target::Target;
 use super::wait::{self, Request, Waiting};
 use crate::fastcall;
-use crate::proactor::{Completion, Errno, Payload, StableBytes};
+use crate::proactor::{Completion, Errno, Payload};
 use crate::raised::{Raised, raise};
 
 /// A receive of more than this is worth a second, direct call when the socket holds more.
@@ -33,20 +32,20 @@ const POOLED_LEN: usize = 4096;
 /// The file of a GreenSocket when a call began.
 #[derive(Clone, Copy)]
 pub struct Descriptor {
-    fd: RawFd,
+    pub(super) fd: RawFd,
     /// After a wait the number may be another file's.
     generation: u32,
 }
 
 /// A GreenSocket during one call.
 pub struct Socket<'a, 'py> {
-    green: &'a Bound<'py, PyAny>,
-    core: &'a Bound<'py, Core>,
-    descriptor: Descriptor,
+    pub(super) green: &'a Bound<'py, PyAny>,
+    pub(super) core: &'a Bound<'py, Core>,
+    pub(super) descriptor: Descriptor,
 }
 
 /// What one step of an operation came to.
-enum Step<'py, T> {
+pub(super) enum Step<'py, T> {
     Done(T),
     Wait(Waiting<'py>),
     Again,
@@ -98,7 +97,7 @@ impl<'a, 'py> Socket<'a, 'py> {
     }
 
     /// Whether the number still names the file that it named when the call began.
-    fn is_same_file(&self) -> PyResult<bool> {
+    pub(super) fn is_same_file(&self) -> PyResult<bool> {
         let mut local = self.core.get().local()?.borrow_mut();
         Ok(local.state.descriptor(self.descriptor.fd).generation == self.descriptor.generation)
     }
@@ -113,7 +112,7 @@ impl<'a, 'py> Socket<'a, 'py> {
         if timeout.is_none() { Ok(None) } else { timeout.extract().map(Some) }
     }
 
-    fn wait<T>(&self, side: Side, request: Request) -> PyResult<Step<'py, T>> {
+    pub(super) fn wait<T>(&self, side: Side, request: Request) -> PyResult<Step<'py, T>> {
         // A socket that eventlet has marked as closed must not wait on a number that is somebody else's.
         if fastcall::attribute(self.green, intern!(self.green.py(), "_closed"))?.is_truthy()? {
             return Ok(Step::Eventlet);
@@ -127,7 +126,7 @@ impl<'a, 'py> Socket<'a, 'py> {
         Ok(())
     }
 
-    fn reopened(&self) -> PyResult<()> {
+    pub(super) fn reopened(&self) -> PyResult<()> {
         self.green.call_method0(intern!(self.green.py(), "_mark_as_closed")).map(drop)
     }
 
@@ -364,102 +363,6 @@ impl<'a, 'py> Socket<'a, 'py> {
         self.settle(received, more)?;
         Ok(Step::Done(total))
     }
-
-    // send -------------------------------------------------------------------------------------------------
-
-    /// `GreenSocket.sendall`.
-    pub fn sendall(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<()> {
-        let mut sent = 0;
-        // The descriptor was looked at when the call began; anything may have happened to it after that.
-        let mut is_fresh = true;
-        loop {
-            if !std::mem::take(&mut is_fresh) && !self.is_same_file()? {
-                return Err(os_error(libc::EBADF));
-            }
-            let waiting = match self.sendall_now(data, &mut sent, flags)? {
-                Step::Done(()) => return Ok(()),
-                Step::Wait(waiting) => waiting,
-                Step::Again => continue,
-                Step::Eventlet => return Err(self.refusal()?),
-            };
-            waiting.park(self.core).map_err(|raised| raised.fetch(self.green.py()))?;
-            sent += self.sendall_done(waiting)?;
-        }
-    }
-
-    /// Why a send that does not fit cannot wait.
-    #[cold]
-    fn refusal(&self) -> PyResult<PyErr> {
-        if wait::in_mainloop(self.core)? {
-            return Ok(wait::mainloop_error());
-        }
-        Ok(reset_by_another())
-    }
-
-    #[inline(never)]
-    fn sendall_now(&self, data: &Bound<'py, PyAny>, sent: &mut usize, flags: i32) -> PyResult<Step<'py, ()>> {
-        let held;
-        let bytes = match data.cast::<PyBytes>() {
-            Ok(bytes) => bytes.as_bytes(),
-            Err(_) => {
-                held = Held::new(data)?;
-                held.bytes()
-            }
-        };
-        let len = bytes.len();
-        match sys::send_now(self.descriptor.fd, bytes.get(*sent..).unwrap_or_default(), flags) {
-            Ok(count) => *sent += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                self.green.py().check_signals()?;
-                return Ok(Step::Again);
-            }
-            Err(error) => return Err(os_error(error.raw_os_error().unwrap_or(0))),
-        }
-        if *sent >= len {
-            return Ok(Step::Done(()));
-        }
-        // The ring gives up at once what must not wait.
-        let flags = flags & !libc::MSG_DONTWAIT;
-        self.wait(Side::Write, Request::Send(Held::new(data)?, *sent, flags))
-    }
-
-    /// How many more bytes a wait has sent; fewer than all of them if its timeout came half-way, and then
-    /// the rest has a timeout of its own, as each of eventlet's sends has.
-    #[inline(never)]
-    fn sendall_done(&self, waiting: Waiting<'py>) -> PyResult<usize> {
-        let outcome = waiting.outcome(self.core);
-        held::bury();
-        match outcome {
-            Outcome::Completed(completion) => match completion.result {
-                Ok(count) => Ok(count as usize),
-                Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED) => Ok(0),
-                Err(errno) => Err(os_error(errno.raw_os_error())),
-            },
-            Outcome::Expired => Err(timed_out()),
-            Outcome::Woken | Outcome::Leftover(_) => Ok(0),
-            Outcome::Closed => Err(os_error(libc::EBADF)),
-            Outcome::Reopened => {
-                self.reopened()?;
-                Err(reset_by_another())
-            }
-        }
-    }
-
-    /// `GreenSocket.send`; None where eventlet's own code must run.
-    #[inline(never)]
-    pub fn send(&self, data: &Bound<'py, PyAny>, flags: i32) -> PyResult<Option<usize>> {
-        let held = Held::new(data)?;
-        let sent = sys::send_now(self.descriptor.fd, held.bytes(), flags);
-        drop(held);
-        held::bury();
-        match sent {
-            Ok(count) => Ok(Some(count)),
-            // eventlet's own loop waits for the socket to become writable.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-            Err(error) => Err(os_error(error.raw_os_error().unwrap_or(0))),
-        }
-    }
 }
 
 /// What a receive that waited has got; no bytes at the end of the stream.
@@ -496,10 +399,10 @@ fn failed(error: &std::io::Error) -> PyResult<()> {
 }
 
 /// `socket.timeout('timed out')`, which is TimeoutError since Python 3.10.
-fn timed_out() -> PyErr {
+pub(super) fn timed_out() -> PyErr {
     PyTimeoutError::new_err("timed out")
 }
 
-fn reset_by_another() -> PyErr {
+pub(super) fn reset_by_another() -> PyErr {
     PyOSError::new_err((libc::ECONNRESET, "Connection closed by another thread"))
 }

@@ -19,6 +19,8 @@ use crate::raised::{Failure, Raised, raise};
 
 struct Eventlets {
     green_thread: Py<PyType>,
+    /// The names of `eventlet.greenthread`, where programs may put a class of their own.
+    names: Py<PyDict>,
     spawn: Py<PyAny>,
     spawn_n: Py<PyAny>,
     /// The keyword arguments of most calls. `main` only unpacks them, so one dict serves all; a dict for
@@ -33,8 +35,9 @@ static EVENTLETS: PyOnceLock<Eventlets> = PyOnceLock::new();
 pub fn bind_spawn(green_thread: &Bound<'_, PyType>, spawn: Py<PyAny>, spawn_n: Py<PyAny>) -> PyResult<()> {
     let py = green_thread.py();
     let no_kwargs = PyDict::new(py).unbind();
-    let _ = EVENTLETS
-        .set(py, Eventlets { green_thread: green_thread.clone().unbind(), spawn, spawn_n, no_kwargs });
+    let names = spawn.bind(py).getattr("__globals__")?.cast_into()?.unbind();
+    let class = green_thread.clone().unbind();
+    let _ = EVENTLETS.set(py, Eventlets { green_thread: class, names, spawn, spawn_n, no_kwargs });
     fastcall::bind::<Main>(green_thread)?;
     fastcall::bind::<Wait>(green_thread)
 }
@@ -75,8 +78,15 @@ impl Function for Spawn {
 
     fn call<'py>(module: &Bound<'py, PyAny>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         let py = module.py();
-        if let Some((core, parent, function)) = begin(py, &arguments)? {
-            let green = greenlet::allocate(eventlets(py).green_thread.bind(py))?;
+        let class = eventlets(py).green_thread.bind(py);
+        if let Some((core, parent, function)) = begin(py, &arguments)?
+            && eventlets(py)
+                .names
+                .bind(py)
+                .get_item(intern!(py, "GreenThread"))?
+                .is_some_and(|own| own.is(class))
+        {
+            let green = greenlet::allocate(class)?;
             let main = green.getattr(intern!(py, "main"))?;
             greenlet::init(&green, &main, &parent)?;
             tasks::inherit_context(&green)?;

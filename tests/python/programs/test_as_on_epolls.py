@@ -486,3 +486,16 @@ def test_signatures_of_a_socket_s_methods_can_be_had():
         "sendall": ["self", "data", "flags"],
     }.items():
         assert list(inspect.signature(getattr(socket.socket, name)).parameters) == expected
+
+
+@in_own_process()
+def test_spawn_makes_green_threads_of_a_class_put_in_eventlet_s_place():
+    import eventlet
+    from eventlet import greenthread
+
+    class Named(greenthread.GreenThread):
+        name = "own"
+
+    greenthread.GreenThread = Named
+    green = eventlet.spawn(lambda: 1)
+    assert (green.name, green.wait()) == ("own", 1)
