@@ -36,6 +36,8 @@ on_both_drivers! {
     a_closed_proactor_has_nothing_in_flight_and_works_again,
     what_a_closed_proactor_is_given_and_cancels_ends,
     a_wake_up_met_by_a_settle_ends_the_next_wait,
+    bytes_behind_an_urgent_mark_arrive,
+    bytes_behind_an_urgent_mark_that_was_passed_by_hand_arrive,
 }
 
 fn a_receive_brings_the_bytes_and_its_token(driver: Choice) {
@@ -402,4 +404,53 @@ fn a_wake_up_met_by_a_settle_ends_the_next_wait(driver: Choice) {
     let begin = Instant::now();
     proactor.wait(Some(Duration::from_secs(2))).unwrap();
     assert!(begin.elapsed() < Duration::from_secs(1), "a wake-up was lost");
+}
+
+/// `before`, an urgent byte, and `after`, all in the socket. The urgent byte is not part of the stream.
+fn write_around_a_mark(client: &mut TcpStream, before: &[u8], after: &[u8]) {
+    client.write_all(before).unwrap();
+    rustix::net::send(&*client, b"!", rustix::net::SendFlags::OOB).unwrap();
+    client.write_all(after).unwrap();
+}
+
+fn bytes_behind_an_urgent_mark_arrive(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (mut client, server) = tcp_pair();
+    for many in [false, true] {
+        write_around_a_mark(&mut client, b"before", b"after");
+        let op = if many { Op::RecvMany { fd: fd(&server) } } else { recv(fd(&server)) };
+        let mut id = proactor.submit(op, 0);
+        let mut got = Vec::new();
+        while got.len() < 11 {
+            // A receive ends at the mark.
+            for done in reap_until(&mut proactor, |all| !all.is_empty()) {
+                assert_eq!(done.id, id);
+                got.extend(bytes(&mut proactor, done));
+            }
+            if !many && got.len() < 11 {
+                id = proactor.submit(recv(fd(&server)), 0);
+            }
+        }
+        assert_eq!(got, b"beforeafter");
+    }
+}
+
+fn bytes_behind_an_urgent_mark_that_was_passed_by_hand_arrive(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (mut client, server) = tcp_pair();
+    for _ in 0..3 {
+        // 1. A poll tells of urgent data, 2. which its owner takes: the file no longer says that there is any.
+        write_around_a_mark(&mut client, b"before", b"after");
+        let id = proactor.submit(poll_read(fd(&server)), 0);
+        assert!(expect_one(&mut proactor, id).result.unwrap() & libc::POLLPRI as u32 != 0);
+        let mut urgent = [0; 1];
+        rustix::net::recv(&server, &mut urgent[..], rustix::net::RecvFlags::OOB).unwrap();
+        assert_eq!(&urgent, b"!");
+        // 3. Still the stream has a mark, at which a receive ends.
+        for expected in [&b"before"[..], b"after"] {
+            let id = proactor.submit(recv(fd(&server)), 0);
+            let done = expect_one(&mut proactor, id);
+            assert_eq!(bytes(&mut proactor, done), expected);
+        }
+    }
 }

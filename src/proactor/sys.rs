@@ -122,10 +122,20 @@ fn socket_option(fd: RawFd, option: libc::c_int) -> Result<libc::c_int, Errno> {
     check(result as isize).map(|_| value)
 }
 
-/// True for a TCP socket, where a short read proves that the socket is empty. Datagrams, and Unix streams
-/// that carry files, end a read early with more behind it.
+/// True for a TCP socket, where a short read proves that the socket is empty unless it ended at an urgent mark.
+/// Datagrams, and Unix streams that carry files, end a read early with more behind it.
 pub(crate) fn is_tcp(fd: RawFd) -> bool {
     socket_option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
+}
+
+/// `sockatmark(3)`: what is read next of a TCP socket stands behind an urgent mark.
+pub(crate) fn is_at_mark(fd: RawFd) -> bool {
+    /// The libc crate does not have it. `asm-generic/sockios.h`.
+    const SIOCATMARK: libc::Ioctl = 0x8905;
+    let mut at_mark: libc::c_int = 0;
+    // SAFETY: SIOCATMARK writes one int, into this live local, during the call.
+    let result = unsafe { libc::ioctl(fd, SIOCATMARK, &raw mut at_mark) };
+    result == 0 && at_mark != 0
 }
 
 /// The pending error of a socket (`SO_ERROR`), taken.

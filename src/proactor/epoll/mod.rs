@@ -4,6 +4,11 @@
 //! is cached: an event sets it, `EAGAIN` (on TCP also a short read) clears it. In steady state an echo
 //! costs `recv`, `send` and its share of one `epoll_wait`.
 //!
+//! A TCP read is short at an urgent mark too. `EPOLLPRI` tells of a mark as long as nobody has taken its byte;
+//! of one whose byte was taken before its file came into the set, the first short read asks. What stays unseen is
+//! a byte taken by hand (`MSG_OOB`) between its arrival and the wait that would have told of it: the bytes
+//! behind its mark then come with the next ones.
+//!
 //! A poll cannot trust the cache, because whoever polls also reads by himself. Arming it is an
 //! `EPOLL_CTL_MOD`, which reports the state of the moment again, and at the same time notices a number
 //! that means another file now (`ENOENT`).
@@ -314,10 +319,7 @@ impl Poller {
         };
         if left == Left::Short {
             let Some(file) = self.file(fd) else { return false };
-            let tcp = *file.tcp.get_or_insert_with(|| sys::is_tcp(fd));
-            if tcp && !file.sticky {
-                file.readable = false;
-            }
+            file.note_short_read(fd);
         }
         true
     }

@@ -1,10 +1,12 @@
 //! One file in the epoll set: how it is registered, what is known of its readiness, who waits.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 
 use rustix::event::epoll::EventFlags;
 
 use super::super::op::OpId;
+use super::super::sys;
 
 /// How the file is in the epoll set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +94,8 @@ pub(super) struct Registration {
     /// End of stream, hang-up, error or urgent data was seen: a short read no longer proves that another
     /// edge will come.
     pub(super) sticky: bool,
-    /// A short read proves emptiness (asked once).
+    /// A short read proves emptiness. Asked at the first one after the file came into the set: a mark that was
+    /// there before, its byte taken by hand, is in no event.
     pub(super) tcp: Option<bool>,
     pub(super) readers: Line,
     others: Option<Box<Others>>,
@@ -132,6 +135,19 @@ impl Registration {
         self.readable = false;
         self.writable = false;
         self.sticky = false;
+        self.tcp = None;
+    }
+
+    /// Takes note of a short read of `fd`, this file.
+    pub(super) fn note_short_read(&mut self, fd: RawFd) {
+        let drained = self.tcp.unwrap_or_else(|| {
+            let tcp = sys::is_tcp(fd);
+            self.tcp = Some(tcp);
+            tcp && !sys::is_at_mark(fd)
+        });
+        if drained && !self.sticky {
+            self.readable = false;
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
