@@ -23,6 +23,7 @@ on_both_drivers! {
     a_cancelled_send_tells_how_much_went_out,
     a_reused_number_does_not_meet_the_old_operation,
     a_poll_on_a_number_reused_behind_our_back_is_not_lost,
+    a_receive_on_a_number_reused_behind_our_back_ends_no_old_poll,
     dropping_the_proactor_frees_every_operation,
     a_send_keeps_its_bytes_until_it_completes_and_gives_them_back,
     a_proactor_made_here_runs_there,
@@ -186,6 +187,25 @@ fn a_poll_on_a_number_reused_behind_our_back_is_not_lost(driver: Choice) {
     expect_quiet(&mut proactor);
     client.write_all(b"y").unwrap();
     assert!(expect_one(&mut proactor, id).result.is_ok());
+}
+
+fn a_receive_on_a_number_reused_behind_our_back_ends_no_old_poll(driver: Choice) {
+    let mut proactor = proactor(driver);
+    let (_old_client, old) = tcp_pair();
+    // 1. A poll waits. 2. Nobody tells the driver that its number means another file now.
+    let poll = proactor.submit(poll_read(fd(&old)), 1);
+    expect_quiet(&mut proactor);
+    let number = old.into_raw_fd();
+    let (mut client, new) = tcp_pair();
+    replace_number(&new, number);
+    // 3. A receive finds out. What comes to the new file is not the old one's news.
+    let id = proactor.submit(recv(number), 2);
+    client.write_all(b"new").unwrap();
+    let done = expect_one(&mut proactor, id);
+    assert_eq!(bytes(&mut proactor, done), b"new");
+    client.write_all(b"more").unwrap();
+    expect_quiet(&mut proactor);
+    assert_eq!(proactor.settle(poll).map(|done| done.result), Some(Err(Errno::CANCELED)));
 }
 
 struct Counted(Vec<u8>, Arc<AtomicUsize>);

@@ -36,12 +36,12 @@ impl Poller {
             return Ok(());
         }
         file.doubt();
-        self.arm_edge(fd)
+        self.arm_edge(fd, None)
     }
 
-    fn arm_edge(&mut self, fd: RawFd) -> Result<(), Errno> {
+    fn arm_edge(&mut self, fd: RawFd, newcomer: Option<OpId>) -> Result<(), Errno> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::PRI | EventFlags::RDHUP | EventFlags::ET;
-        self.control(fd, flags, Mode::Edge)
+        self.control(fd, flags, Mode::Edge, newcomer)
     }
 
     pub(super) fn arm_poll(&mut self, core: &mut Core, fd: RawFd, id: OpId) {
@@ -55,9 +55,9 @@ impl Poller {
         };
         // Streams and polls on one file: the edges stay, and arming them again reports the present state.
         let armed = match mode {
-            Mode::Edge => self.arm_edge(fd),
+            Mode::Edge => self.arm_edge(fd, Some(id)),
             Mode::AlwaysReady | Mode::Absent | Mode::OneShot => {
-                self.arm_oneshot(core, fd);
+                self.arm_oneshot(core, fd, Some(id));
                 return;
             }
         };
@@ -66,7 +66,8 @@ impl Poller {
         }
     }
 
-    pub(super) fn arm_oneshot(&mut self, core: &mut Core, fd: RawFd) {
+    /// Arms the polls of a file, of which `newcomer` was just submitted.
+    pub(super) fn arm_oneshot(&mut self, core: &mut Core, fd: RawFd, newcomer: Option<OpId>) {
         let Some(file) = self.file(fd) else { return };
         let mut flags = EventFlags::ONESHOT;
         for id in file.others().polls.iter() {
@@ -74,7 +75,7 @@ impl Poller {
                 flags |= EventFlags::from_bits_retain(interest.poll_mask());
             }
         }
-        if let Err(errno) = self.control(fd, flags, Mode::OneShot) {
+        if let Err(errno) = self.control(fd, flags, Mode::OneShot, newcomer) {
             self.fail_polls(core, fd, errno);
         } else if self.file(fd).is_some_and(|file| file.mode == Mode::AlwaysReady) {
             self.finish_polls(core, fd, EventFlags::IN | EventFlags::OUT);
@@ -89,7 +90,13 @@ impl Poller {
     }
 
     /// `epoll_ctl`, following files that were closed, opened anew or registered before.
-    fn control(&mut self, fd: RawFd, flags: EventFlags, mode: Mode) -> Result<(), Errno> {
+    fn control(
+        &mut self,
+        fd: RawFd,
+        flags: EventFlags,
+        mode: Mode,
+        newcomer: Option<OpId>,
+    ) -> Result<(), Errno> {
         let Some(file) = self.file(fd) else { return Err(Errno::BADF) };
         let data = EventData::new_u64((u64::from(file.generation) << 32) | fd as u64);
         let known = file.mode;
@@ -102,7 +109,7 @@ impl Poller {
             Err(Errno::EXIST) => epoll::modify(&self.epoll, borrowed, data, flags),
             Err(Errno::NOENT) => {
                 // Another file has taken the number: operations on the old one are left behind.
-                self.strand(fd);
+                self.strand(fd, newcomer);
                 epoll::add(&self.epoll, borrowed, data, flags)
             }
             result => result,
@@ -126,16 +133,14 @@ impl Poller {
         }
     }
 
-    /// Keeps only the newest poll, which found out that the number means another file now.
-    fn strand(&mut self, fd: RawFd) {
+    /// The number means another file now: of the polls only `newcomer`, which found that out, is about it.
+    fn strand(&mut self, fd: RawFd, newcomer: Option<OpId>) {
         if let Some(file) = self.file(fd) {
             let others = file.others();
-            let newest = others.polls.last();
-            others.polls = newest.map_or(Line::Empty, Line::One);
+            others.polls = newcomer.map_or(Line::Empty, Line::One);
             others.writers = Line::Empty;
             file.readers = Line::Empty;
             file.doubt();
-            file.tcp = None;
         }
     }
 }

@@ -256,7 +256,7 @@ impl Poller {
             core.complete(id, Ok(mask), Payload::None, false);
         }
         if rearm {
-            self.arm_oneshot(core, fd);
+            self.arm_oneshot(core, fd, None);
         }
     }
 

@@ -47,15 +47,11 @@ impl Line {
         self.iter().next()
     }
 
-    pub(super) fn last(&self) -> Option<OpId> {
-        self.iter().next_back()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.first().is_none()
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = OpId> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = OpId> {
         let (one, many) = match self {
             Line::Empty => (None, None),
             Line::One(id) => (Some(*id), None),
@@ -186,9 +182,9 @@ mod tests {
         let [a, b, c] = [1, 2, 3].map(|slot| OpId::new(slot, 7));
         let mut line = Line::default();
         assert!(line.is_empty());
-        for (id, last) in [(a, a), (b, b), (c, c)] {
+        for id in [a, b, c] {
             line.push(id);
-            assert_eq!((line.first(), line.last()), (Some(a), Some(last)));
+            assert_eq!(line.first(), Some(a));
         }
         line.retain(|id| id != a);
         assert_eq!(line.iter().collect::<Vec<_>>(), [b, c]);
