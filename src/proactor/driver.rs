@@ -197,7 +197,9 @@ impl Proactor {
         let timeout = if self.core.queued.is_empty() { timeout } else { Some(Duration::ZERO) };
         match &mut self.driver {
             Driver::Uring(ring) => match ring.wait(&mut self.core, timeout) {
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && ring.is_portable(&self.core) => {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EEXIST) && ring.is_portable(&mut self.core) =>
+                {
                     self.rebuild()?;
                     Ok(())
                 }

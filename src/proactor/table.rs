@@ -146,6 +146,9 @@ pub(crate) struct Entry {
     pub(crate) token: u64,
     /// A cancel was asked for: the driver no longer continues or retries on its own.
     pub(crate) cancelled: bool,
+    /// Its place among all that was ever put into the ring's submission queue, which the kernel takes in order. None:
+    /// the kernel does not have it, as it waits for room or for a buffer.
+    pub(crate) ticket: Option<u32>,
     pub(crate) pending: Pending,
 }
 
@@ -166,7 +169,7 @@ impl Table {
         let generation = self.next_generation;
         // Generation 0 marks the driver's own submissions (wake-up, cancel).
         self.next_generation = generation.checked_add(1).unwrap_or(1);
-        let slot = self.entries.insert(Entry { generation, token, cancelled: false, pending });
+        let slot = self.entries.insert(Entry { generation, token, cancelled: false, ticket: None, pending });
         OpId::new(slot, generation)
     }
 
@@ -186,6 +189,10 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    pub(crate) fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut().map(|(_, entry)| entry)
     }
 
     /// Every id, for submitting again after a fork.

@@ -53,6 +53,7 @@ impl Ring {
                 return None;
             }
             Verdict::Starved => {
+                core.table.get(id)?.ticket = None;
                 self.starved.push_back(id);
                 return None;
             }

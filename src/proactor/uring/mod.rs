@@ -1,9 +1,13 @@
 //! The io_uring driver. Linux 6.1 or newer, probed by doing.
 
 mod complete;
+#[cfg(test)]
+mod faults;
 mod provided;
 mod setup;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,6 +22,7 @@ use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{Completion, OpId};
 use super::own_file::{self, Kind};
+use super::table::Entry;
 use super::thread::ThreadMark;
 pub(super) use setup::check_setup;
 use setup::{GETEVENTS, Gate};
@@ -34,8 +39,11 @@ pub(crate) struct Ring {
     gate: Gate,
     /// The thread that enabled the ring, its only user since.
     owner: Option<ThreadMark>,
-    /// Operations pushed since the last enter: the kernel has not seen them.
-    unseen: usize,
+    /// Entries put into the submission queue so far: the next one's ticket.
+    pushed: u32,
+    /// How many of them the kernel has taken. A note of our own: a forked child shares the queue itself with a parent
+    /// that goes on. While a call runs, all of them: a child forked by another thread meanwhile cannot know better.
+    taken: u32,
     /// Operations that found no room in the submission queue, in order.
     backlog: VecDeque<OpId>,
     /// Multishot receives that wait for a buffer.
@@ -56,7 +64,8 @@ impl Ring {
             provided,
             gate,
             owner: None,
-            unseen: 0,
+            pushed: 0,
+            taken: 0,
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
             wake_armed: false,
@@ -75,6 +84,9 @@ impl Ring {
             queue.len() >= queue.capacity() / 2
         };
         if is_held_back || !self.backlog.is_empty() || !self.try_submit(core, id) {
+            if let Some(entry) = core.table.get(id) {
+                entry.ticket = None;
+            }
             self.backlog.push_back(id);
         }
     }
@@ -84,21 +96,29 @@ impl Ring {
         let Some(entry) = core.table.get(id) else { return true };
         let sqe = submit::encode(&mut entry.pending, id, buffer_len);
         let pushed = self.push(&sqe);
-        self.unseen += usize::from(pushed);
+        if pushed {
+            entry.ticket = Some(self.pushed.wrapping_sub(1));
+        }
         pushed
     }
 
     /// Pushes an entry, flushing a full queue once.
     fn push(&mut self, sqe: &squeue::Entry) -> bool {
-        // SAFETY: the entry's addresses point into boxes owned by the op table until its completion, or
-        // it has none.
-        if unsafe { self.ring.submission().push(sqe) }.is_ok() {
+        if self.push_once(sqe) {
             return true;
         }
         // An error leaves the queue full: the caller keeps the operation and tries again in `wait`.
         let _ = self.enter(0, 0, None);
-        // SAFETY: as above.
-        unsafe { self.ring.submission().push(sqe) }.is_ok()
+        self.push_once(sqe)
+    }
+
+    #[inline]
+    fn push_once(&mut self, sqe: &squeue::Entry) -> bool {
+        // SAFETY: the entry's addresses point into boxes owned by the op table until its completion, or
+        // it has none.
+        let pushed = unsafe { self.ring.submission().push(sqe) }.is_ok();
+        self.pushed = self.pushed.wrapping_add(u32::from(pushed));
+        pushed
     }
 
     /// Enters the kernel with everything queued. On first use the calling thread becomes the issuer.
@@ -114,10 +134,10 @@ impl Ring {
             return Err(Errno::EXIST);
         }
         let queued = self.ring.submission().len() as u32;
+        self.taken = self.pushed;
         let entered = self.gate.enter(queued, complete, flags, timeout);
-        if self.ring.submission().is_empty() {
-            self.unseen = 0;
-        }
+        // After an error or for want of memory some are left, and are first in line for the next call.
+        self.taken = self.pushed.wrapping_sub(self.ring.submission().len() as u32);
         entered
     }
 
@@ -243,9 +263,14 @@ impl Ring {
     }
 
     /// True if another thread may take over: the kernel has none of the operations.
-    pub(super) fn is_portable(&self, core: &Core) -> bool {
-        self.owner != Some(ThreadMark::current())
-            && core.table.len() == self.unseen + self.backlog.len() + self.starved.len()
+    pub(super) fn is_portable(&self, core: &mut Core) -> bool {
+        self.owner != Some(ThreadMark::current()) && !core.table.entries().any(|entry| self.has_taken(entry))
+    }
+
+    /// Whether the kernel has the operation, as far as this process knows.
+    fn has_taken(&self, entry: &Entry) -> bool {
+        // Wrapping, like the queue's own numbers: what is in flight is always less than half of all numbers away.
+        entry.ticket.is_some_and(|ticket| self.taken.wrapping_sub(ticket).cast_signed() > 0)
     }
 
     /// In a forked child: lets go of the parent's ring without entering it. The kernel writes only into the
@@ -278,7 +303,7 @@ impl Ring {
             }
             self.gate.unregister(&self.ring);
         }
-        if core.table.len() > self.unseen + self.backlog.len() {
+        if core.table.entries().any(|entry| self.has_taken(entry)) {
             // Another thread's ring, or an operation that cannot be cancelled: its memory must outlive us.
             log::warn!(target: "uringhub", "{} operations outlive their ring; their memory is kept", core.table.len());
             core.table.leak();

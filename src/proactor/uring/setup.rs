@@ -202,6 +202,8 @@ impl Gate {
         flags: u32,
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
+        #[cfg(test)]
+        let submit = super::faults::meet(submit);
         let timespec = timeout.map(|timeout| {
             let seconds = timeout.as_secs().min(i64::MAX as u64 / 4);
             io_uring::types::Timespec::new().sec(seconds).nsec(timeout.subsec_nanos())
