@@ -96,3 +96,18 @@ impl Message {
         (data, from, self.header.msg_flags)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::StableBytes;
+
+    /// Something to send.
+    pub(crate) struct Letter(pub(crate) &'static [u8]);
+
+    // SAFETY: what it names is never freed and never changed.
+    unsafe impl StableBytes for Letter {
+        fn bytes(&self) -> &[u8] {
+            self.0
+        }
+    }
+}

@@ -46,6 +46,8 @@ pub(crate) struct Ring {
     taken: u32,
     /// Operations that found no room in the submission queue, in order.
     backlog: VecDeque<OpId>,
+    /// Operations whose cancel found no room there either.
+    cancels: VecDeque<OpId>,
     /// Multishot receives that wait for a buffer.
     starved: VecDeque<OpId>,
     wake_armed: bool,
@@ -67,6 +69,7 @@ impl Ring {
             pushed: 0,
             taken: 0,
             backlog: VecDeque::new(),
+            cancels: VecDeque::new(),
             starved: VecDeque::new(),
             wake_armed: false,
             woken: false,
@@ -149,12 +152,18 @@ impl Ring {
                 return core.give_up(id);
             }
         }
-        while !self.push(&submit::cancel(id)) {
-            // Full even after a flush: the kernel wants completions taken first.
-            self.drain_completions(core);
-            if !core.table.contains(id) || self.enter(0, GETEVENTS, None).is_err() {
+        // Full even after a flush: it goes with the next call that finds room.
+        if !self.push(&submit::cancel(id)) && !self.cancels.contains(&id) {
+            self.cancels.push_back(id);
+        }
+    }
+
+    fn push_cancels(&mut self, core: &Core) {
+        while let Some(&id) = self.cancels.front() {
+            if core.table.contains(id) && !self.push(&submit::cancel(id)) {
                 return;
             }
+            self.cancels.pop_front();
         }
     }
 
@@ -185,7 +194,9 @@ impl Ring {
         let to_submit = !submission.is_empty();
         let deferred = submission.taskrun() || submission.cq_overflow();
         drop(submission);
-        let ready = std::mem::take(&mut self.woken) || !self.ring.completion().is_empty();
+        // What the kernel would not take yet is not heard of: no sleep before it has everything.
+        let is_held_up = !self.wake_armed || !self.cancels.is_empty() || !self.backlog.is_empty();
+        let ready = std::mem::take(&mut self.woken) || !self.ring.completion().is_empty() || is_held_up;
         let poll_only = ready || timeout.is_some_and(|timeout| timeout.is_zero());
         if poll_only && !to_submit && !deferred {
             return Ok(());
@@ -204,11 +215,12 @@ impl Ring {
         }
     }
 
-    /// Fills the submission queue with what waits: wake-up watch, backlog, receives out of buffers.
+    /// Fills the submission queue with what waits: wake-up watch, cancels, backlog, receives out of buffers.
     fn prepare(&mut self, core: &mut Core) {
         if !self.wake_armed {
             self.wake_armed = self.push(&submit::watch_eventfd(core.waker.raw_fd()));
         }
+        self.push_cancels(core);
         if core.pool.has_returned() {
             self.provided.fill(&mut core.pool);
         }
@@ -296,6 +308,7 @@ impl Ring {
             }
             let mut complete = 0;
             while core.table.len() > 0 && begin.elapsed() < PATIENCE {
+                self.push_cancels(core);
                 let _ = self.enter(complete, GETEVENTS, Some(Duration::from_millis(50)));
                 self.drain_completions(core);
                 core.queued.clear();

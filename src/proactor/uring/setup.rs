@@ -203,7 +203,7 @@ impl Gate {
         timeout: Option<Duration>,
     ) -> Result<u32, Errno> {
         #[cfg(test)]
-        let submit = super::faults::meet(submit);
+        let (submit, complete) = super::faults::meet(submit, complete)?;
         let timespec = timeout.map(|timeout| {
             let seconds = timeout.as_secs().min(i64::MAX as u64 / 4);
             io_uring::types::Timespec::new().sec(seconds).nsec(timeout.subsec_nanos())
