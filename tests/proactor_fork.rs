@@ -20,6 +20,7 @@ on_both_drivers! {
     a_fork_before_the_first_use_works,
     leases_survive_a_fork,
     a_connection_attempt_completes_on_both_sides,
+    a_connection_attempt_that_the_parent_did_not_begin_is_made_in_the_child,
     a_grandchild_works,
     the_childs_ring_gets_the_buffers_of_the_parents,
     a_daemon_keeps_the_files_it_opens_under_inherited_numbers,
@@ -140,13 +141,7 @@ fn a_connection_attempt_completes_on_both_sides(driver: Choice) {
         rustix::net::listen(&listener, 0).unwrap();
         let filler = TcpStream::connect(addr).unwrap();
         let mut proactor = proactor(driver);
-        let socket = rustix::net::socket_with(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::STREAM,
-            rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
+        let socket = tcp_socket();
         let id = proactor.submit(Op::Connect { fd: fd(&socket), addr: addr.into() }, 0);
         expect_quiet(&mut proactor);
         let child = Child::fork(|| assert_eq!(expect_one(&mut proactor, id).result, Ok(0)));
@@ -154,6 +149,26 @@ fn a_connection_attempt_completes_on_both_sides(driver: Choice) {
         assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
         child.succeeds();
         drop(filler);
+    });
+}
+
+fn a_connection_attempt_that_the_parent_did_not_begin_is_made_in_the_child(driver: Choice) {
+    in_child(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut proactor = proactor(driver);
+        let (accepted, refused) = (tcp_socket(), tcp_socket());
+        // No wait in between: on io_uring the kernel has seen neither.
+        proactor.submit(Op::Connect { fd: fd(&accepted), addr: addr.into() }, 1);
+        proactor.submit(Op::Connect { fd: fd(&refused), addr: nobody().into() }, 2);
+        Child::fork(|| {
+            let mut all = reap_until(&mut proactor, |all| all.len() == 2);
+            all.sort_by_key(|done| done.token);
+            assert_eq!((all[0].token, all[0].result), (1, Ok(0)));
+            assert_eq!(TcpStream::from(accepted).peer_addr().unwrap(), addr);
+            assert_eq!((all[1].token, all[1].result), (2, Err(Errno::CONNREFUSED)));
+        })
+        .succeeds();
     });
 }
 

@@ -27,6 +27,7 @@ on_both_drivers! {
     dropping_the_proactor_frees_every_operation,
     a_send_keeps_its_bytes_until_it_completes_and_gives_them_back,
     a_proactor_made_here_runs_there,
+    a_connection_attempt_that_moves_to_another_thread_is_made_there,
     polls_and_receives_share_a_file,
     an_id_is_not_reused_with_its_slot,
     an_idle_connection_that_nobody_reads_wakes_nobody_for_long,
@@ -289,6 +290,28 @@ fn a_proactor_made_here_runs_there(driver: Choice) {
     let all = reap_until(&mut proactor, |all| all.len() == timeouts.len() + 1);
     let done = all.into_iter().find(|done| done.id == id).unwrap();
     assert_eq!(bytes(&mut proactor, done), b"second");
+}
+
+fn a_connection_attempt_that_moves_to_another_thread_is_made_there(driver: Choice) {
+    let mut proactor = proactor(driver);
+    // 1. Another thread has used it, and left it idle.
+    let mut proactor = std::thread::spawn(move || {
+        expect_quiet(&mut proactor);
+        proactor
+    })
+    .join()
+    .unwrap();
+    // 2. The attempts are submitted here, and it moves here with the wait.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (accepted, refused) = (tcp_socket(), tcp_socket());
+    let good =
+        proactor.submit(Op::Connect { fd: fd(&accepted), addr: listener.local_addr().unwrap().into() }, 0);
+    let bad = proactor.submit(Op::Connect { fd: fd(&refused), addr: nobody().into() }, 0);
+    let mut all = reap_until(&mut proactor, |all| all.len() == 2);
+    all.sort_by_key(|done| done.id != good);
+    assert_eq!((all[0].id, all[0].result), (good, Ok(0)));
+    assert_eq!(TcpStream::from(accepted).peer_addr().unwrap(), listener.local_addr().unwrap());
+    assert_eq!((all[1].id, all[1].result), (bad, Err(Errno::CONNREFUSED)));
 }
 
 fn polls_and_receives_share_a_file(driver: Choice) {

@@ -11,7 +11,7 @@ use super::epoll::Poller;
 use super::error::{Errno, SetupError};
 use super::fork;
 use super::op::{Completion, Op, OpId, Payload};
-use super::table::Table;
+use super::table::{Entry, Table};
 use super::uring::Ring;
 use super::wake::Waker;
 
@@ -309,7 +309,10 @@ impl Proactor {
     #[cold]
     fn rebuild(&mut self) -> Result<(), SetupError> {
         self.abandon();
-        self.fork_generation = fork::generation();
+        if self.fork_generation != fork::generation() {
+            self.core.table.entries().for_each(Entry::follow_fork);
+            self.fork_generation = fork::generation();
+        }
         self.core.waker.renew()?;
         let (driver, fallback) = open(&self.config, &mut self.core)?;
         self.driver = driver;

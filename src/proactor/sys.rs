@@ -138,14 +138,6 @@ pub(crate) fn is_at_mark(fd: RawFd) -> bool {
     result == 0 && at_mark != 0
 }
 
-/// The pending error of a socket (`SO_ERROR`), taken.
-pub(crate) fn socket_error(fd: RawFd) -> Result<(), Errno> {
-    match socket_option(fd, libc::SO_ERROR)? {
-        0 => Ok(()),
-        errno => Err(Errno::from_raw_os_error(errno)),
-    }
-}
-
 /// `ENOTSOCK` or `EBADF` for what is no socket.
 pub(crate) fn check_socket(fd: RawFd) -> Result<(), Errno> {
     socket_option(fd, libc::SO_TYPE).map(|_| ())

@@ -23,11 +23,10 @@ pub(crate) enum Pending {
     AcceptMany {
         fd: RawFd,
     },
-    /// `started` says that `connect(2)` was issued: from then on (a fork) only its outcome is awaited.
     Connect {
         fd: RawFd,
         addr: SocketAddress,
-        started: bool,
+        stage: Stage,
     },
     /// `heap` replaces the pooled buffer while the pool is lent out.
     Recv {
@@ -66,6 +65,18 @@ pub(crate) enum Pending {
         deadline: Instant,
         timespec: Box<io_uring::types::Timespec>,
     },
+}
+
+/// How far an attempt to connect has got, as far as this process knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not begun: a connection that is there already is an error.
+    New,
+    /// Perhaps begun, by a call of ours or on the other side of a fork. Another `connect(2)` is harmless and tells the
+    /// truth: it begins what was not begun, and of what was it says how it stands.
+    Begun,
+    /// Known to be under way: the ring waits for the socket to become writable, then asks again.
+    UnderWay,
 }
 
 impl Pending {
@@ -118,7 +129,7 @@ impl From<Op> for Pending {
         match op {
             Op::Accept { fd } => Pending::Accept { fd, peer: SocketAddress::empty() },
             Op::AcceptMany { fd } => Pending::AcceptMany { fd },
-            Op::Connect { fd, addr } => Pending::Connect { fd, addr, started: false },
+            Op::Connect { fd, addr } => Pending::Connect { fd, addr, stage: Stage::New },
             // A receive of nothing needs no buffer, and to the kernel length 0 would mean "a whole one".
             Op::Recv { fd, max_len: 0 } => Pending::Recv { fd, max_len: 0, heap: Some(Box::default()) },
             Op::Recv { fd, max_len } => Pending::Recv { fd, max_len, heap: None },
@@ -150,6 +161,15 @@ pub(crate) struct Entry {
     /// the kernel does not have it, as it waits for room or for a buffer.
     pub(crate) ticket: Option<u32>,
     pub(crate) pending: Pending,
+}
+
+impl Entry {
+    /// In a forked child: the parent has the operation too, and what it works on.
+    pub(crate) fn follow_fork(&mut self) {
+        if let Pending::Connect { stage, .. } = &mut self.pending {
+            *stage = Stage::Begun;
+        }
+    }
 }
 
 /// Operations by [`OpId`]. The generation is one counter for the whole table, so an id comes back only

@@ -1,8 +1,8 @@
 //! What the proactor's contract suites share: both drivers, sockets, and reaping with a bound.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use uringhub::proactor::{Choice, Completion, Config, Interest, Op, OpId, Payload, Proactor, StableBytes};
@@ -58,6 +58,18 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     client.set_nodelay(true).expect("nodelay");
     server.set_nodelay(true).expect("nodelay");
     (client, server)
+}
+
+/// A TCP socket that is not connected.
+pub fn tcp_socket() -> OwnedFd {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket")
+}
+
+/// An address of this machine where nobody listens.
+pub fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").expect("listen").local_addr().expect("address")
 }
 
 /// Waits once, and returns what is there.

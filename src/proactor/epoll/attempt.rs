@@ -1,10 +1,11 @@
 //! One non-blocking try at an operation on a file that seems ready.
 
+use super::super::address::SocketAddress;
 use super::super::buffers::{BufferPool, Lease};
 use super::super::error::Errno;
 use super::super::op::Payload;
 use super::super::sys;
-use super::super::table::Pending;
+use super::super::table::{Pending, Stage};
 
 /// How a try went.
 pub(super) enum Attempt {
@@ -59,7 +60,7 @@ pub(super) fn attempt(pending: &mut Pending, pool: &mut BufferPool) -> Attempt {
             Ok(accepted) => Attempt::More(0, Payload::Accepted { fd: accepted, peer: None }, Left::Unknown),
             Err(errno) => done(Err(errno)),
         },
-        Pending::Connect { fd, addr, started } => connect(*fd, addr, started),
+        Pending::Connect { fd, addr, stage } => connect(*fd, addr, stage),
         Pending::Recv { fd, max_len, .. } => receive(*fd, *max_len, pool),
         Pending::RecvMany { fd } => receive_many(*fd, pool),
         Pending::Send { fd, data, offset, sent, flags } => {
@@ -76,8 +77,8 @@ pub(super) fn attempt(pending: &mut Pending, pool: &mut BufferPool) -> Attempt {
 
 /// The first call starts; a later one, on a writable socket, tells the outcome: `EISCONN` or success,
 /// `EALREADY` if the event was not about it, else why it failed.
-fn connect(fd: i32, addr: &mut super::super::address::SocketAddress, started: &mut bool) -> Attempt {
-    let again = std::mem::replace(started, true);
+fn connect(fd: i32, addr: &mut SocketAddress, stage: &mut Stage) -> Attempt {
+    let again = std::mem::replace(stage, Stage::Begun) != Stage::New;
     match sys::connect(fd, addr) {
         Ok(()) => done(Ok(0)),
         Err(Errno::ISCONN) if again => done(Ok(0)),

@@ -28,7 +28,7 @@ use super::error::{Errno, SetupError};
 use super::op::{OpId, Payload};
 use super::own_file::{self, Kind};
 use super::sys;
-use super::table::Pending;
+use super::table::{Pending, Stage};
 use super::wake::Waker;
 use attempt::{Attempt, Left};
 use registration::{Mode, Registration};
@@ -103,7 +103,7 @@ impl Poller {
             _ => Side::Read,
         };
         let Some(fd) = entry.pending.fd() else { return };
-        if let Pending::Connect { started: false, .. } = entry.pending {
+        if let Pending::Connect { stage: Stage::New, .. } = entry.pending {
             match attempt::attempt(&mut entry.pending, &mut core.pool) {
                 Attempt::Done(result, payload, _) => return core.complete(id, result, payload, false),
                 // What was known of the socket before it began to connect says nothing.

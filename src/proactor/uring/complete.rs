@@ -1,13 +1,16 @@
 //! Turning completion queue entries into completions.
 
+use std::os::fd::RawFd;
+
 use io_uring::cqueue;
 
+use super::super::address::SocketAddress;
 use super::super::buffers::Lease;
 use super::super::driver::Core;
 use super::super::error::Errno;
 use super::super::op::{Completion, OpId, Payload};
 use super::super::sys;
-use super::super::table::{Entry, Pending};
+use super::super::table::{Entry, Pending, Stage};
 use super::Ring;
 use super::submit::{CANCEL, WAKE};
 
@@ -113,6 +116,11 @@ fn judge(entry: &mut Entry, cqe: &cqueue::Entry, lease: Option<Lease>) -> Verdic
     let more = cqueue::more(cqe.flags());
     let cancelled = entry.cancelled;
     match (&mut entry.pending, result) {
+        (Pending::Connect { fd, addr, stage }, result)
+            if *stage != Stage::New || result == Err(Errno::INTR) =>
+        {
+            judge_connect(*fd, addr, stage, result, cancelled)
+        }
         // A signal interrupted the kernel's attempt, which says nothing about the operation.
         (pending, Err(Errno::INTR)) if !cancelled && !matches!(pending, Pending::Close { .. }) => {
             Verdict::Again
@@ -157,11 +165,36 @@ fn judge(entry: &mut Entry, cqe: &cqueue::Entry, lease: Option<Lease>) -> Verdic
             }
         }
         (Pending::Send { sent, .. }, Err(_)) if *sent > 0 => Verdict::Done(Ok(*sent), Payload::None),
-        // Re-armed after a fork as a poll (see `encode`): a connect operation itself yields 0.
-        (Pending::Connect { fd, .. }, Ok(mask)) if mask != 0 => {
-            Verdict::Done(sys::socket_error(*fd).map(|()| 0), Payload::None)
-        }
         (Pending::Timeout { .. }, Err(Errno::TIME)) => Verdict::Done(Ok(0), Payload::None),
         (_, result) => Verdict::Done(result, Payload::None),
+    }
+}
+
+/// An attempt that may have begun before this operation.
+fn judge_connect(
+    fd: RawFd,
+    addr: &mut SocketAddress,
+    stage: &mut Stage,
+    result: Result<u32, Errno>,
+    cancelled: bool,
+) -> Verdict {
+    let outcome = match (*stage, result) {
+        // Writable, or broken: which, the pending error does not tell for sure, as the other side of a fork may have
+        // taken it.
+        (Stage::UnderWay, Ok(_)) => sys::connect(fd, addr).map(|()| 0),
+        (_, outcome) => outcome,
+    };
+    *stage = Stage::Begun;
+    match outcome {
+        Err(Errno::ISCONN) => Verdict::Done(Ok(0), Payload::None),
+        Err(Errno::INTR | Errno::ALREADY | Errno::INPROGRESS) if cancelled => {
+            Verdict::Done(Err(Errno::CANCELED), Payload::None)
+        }
+        Err(Errno::INTR) => Verdict::Again,
+        Err(Errno::ALREADY | Errno::INPROGRESS) => {
+            *stage = Stage::UnderWay;
+            Verdict::Again
+        }
+        outcome => Verdict::Done(outcome, Payload::None),
     }
 }

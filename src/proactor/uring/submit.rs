@@ -6,7 +6,7 @@ use std::time::Instant;
 use io_uring::{opcode, squeue, types};
 
 use super::super::op::OpId;
-use super::super::table::Pending;
+use super::super::table::{Pending, Stage};
 use super::provided::GROUP;
 
 /// Do not try first, wait for readiness first (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): whoever submits
@@ -28,12 +28,10 @@ pub(super) fn encode(pending: &mut Pending, id: OpId, buffer_len: u32) -> squeue
             opcode::Accept::new(types::Fd(*fd), address, len).flags(ACCEPT_FLAGS).build()
         }
         Pending::AcceptMany { fd } => opcode::AcceptMulti::new(types::Fd(*fd)).flags(ACCEPT_FLAGS).build(),
-        // A second connect(2) after a fork would say EALREADY: await the outcome of the first.
-        Pending::Connect { fd, started: true, .. } => {
+        Pending::Connect { fd, stage: Stage::UnderWay, .. } => {
             opcode::PollAdd::new(types::Fd(*fd), libc::POLLOUT as u32).build()
         }
-        Pending::Connect { fd, addr, started } => {
-            *started = true;
+        Pending::Connect { fd, addr, .. } => {
             opcode::Connect::new(types::Fd(*fd), addr.as_ptr().0, addr.len()).build()
         }
         Pending::Recv { fd, max_len, heap: Some(bytes) } => {
