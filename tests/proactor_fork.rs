@@ -7,7 +7,7 @@ mod proactor_support;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use proactor_support::*;
@@ -21,6 +21,7 @@ on_both_drivers! {
     leases_survive_a_fork,
     a_connection_attempt_completes_on_both_sides,
     a_connection_attempt_that_the_parent_did_not_begin_is_made_in_the_child,
+    a_close_happens_once_on_each_side,
     a_grandchild_works,
     the_childs_ring_gets_the_buffers_of_the_parents,
     a_daemon_keeps_the_files_it_opens_under_inherited_numbers,
@@ -169,6 +170,44 @@ fn a_connection_attempt_that_the_parent_did_not_begin_is_made_in_the_child(drive
             assert_eq!((all[1].token, all[1].result), (2, Err(Errno::CONNREFUSED)));
         })
         .succeeds();
+    });
+}
+
+fn a_close_happens_once_on_each_side(driver: Choice) {
+    in_child(|| {
+        let is_open = |number| rustix::io::fcntl_getfd(borrow(number)).is_ok();
+        for uses in [false, true] {
+            let mut proactor = proactor(driver);
+            let (_client, server) = tcp_pair();
+            let number = server.into_raw_fd();
+            // 1. Before the fork it was submitted, and on io_uring not done: each side has a number to close.
+            proactor.submit(Op::Close { fd: number }, 0);
+            let mut slot = Some(proactor);
+            Child::fork(|| {
+                if uses {
+                    reap_until(slot.as_mut().unwrap(), |all| all.len() == 1);
+                }
+                drop(slot.take());
+                assert!(!is_open(number));
+            })
+            .succeeds();
+            let mut proactor = slot.take().unwrap();
+            proactor.wait(Some(Duration::ZERO)).unwrap();
+            assert!(!is_open(number));
+            // 2. Before this fork it was done, though nobody has heard of it; the number means another file.
+            replace_number(&File::open("/dev/null").unwrap(), number);
+            let mut slot = Some(proactor);
+            Child::fork(|| {
+                if uses {
+                    assert_eq!(turn(slot.as_mut().unwrap(), Some(Duration::ZERO))[0].result, Ok(0));
+                }
+                drop(slot.take());
+                assert!(is_open(number));
+            })
+            .succeeds();
+            drop(slot);
+            assert!(is_open(number));
+        }
     });
 }
 

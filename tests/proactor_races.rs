@@ -7,7 +7,7 @@ mod proactor_support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ on_both_drivers! {
     a_poll_on_a_number_reused_behind_our_back_is_not_lost,
     a_receive_on_a_number_reused_behind_our_back_ends_no_old_poll,
     dropping_the_proactor_frees_every_operation,
+    a_close_happens_once_whatever_becomes_of_its_proactor,
+    a_close_happens_on_a_thread_that_is_not_the_proactors,
     a_send_keeps_its_bytes_until_it_completes_and_gives_them_back,
     a_proactor_made_here_runs_there,
     a_connection_attempt_that_moves_to_another_thread_is_made_there,
@@ -167,13 +169,6 @@ fn a_reused_number_does_not_meet_the_old_operation(driver: Choice) {
     assert_eq!(old_client.read(&mut [0; 1]).unwrap(), 0);
 }
 
-/// Replaces what `number` means, as a close and an open in between would.
-#[allow(unsafe_code)]
-fn replace_number(file: &impl AsRawFd, number: i32) {
-    // SAFETY: the test gave the number up by `into_raw_fd`.
-    assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
-}
-
 fn a_poll_on_a_number_reused_behind_our_back_is_not_lost(driver: Choice) {
     let mut proactor = proactor(driver);
     let (old_client, old) = tcp_pair();
@@ -249,6 +244,63 @@ fn dropping_the_proactor_frees_every_operation(driver: Choice) {
         drop(server);
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).unwrap();
+    }
+}
+
+/// The peer of a socket hears of its close.
+fn assert_closed(mut client: &TcpStream) {
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+}
+
+fn a_close_happens_once_whatever_becomes_of_its_proactor(driver: Choice) {
+    let ends: [fn(&mut Proactor, uringhub::proactor::OpId); 4] = [
+        |_, _| {},
+        |proactor, id| assert_eq!(proactor.cancel(id), proactor.in_flight() > 0),
+        |proactor, _| proactor.close(),
+        |proactor, id| assert_eq!(proactor.settle(id).unwrap().result, Ok(0)),
+    ];
+    for (end, first) in ends.iter().flat_map(|end| [(end, false), (end, true)]) {
+        let (client, server) = tcp_pair();
+        let mut proactor = proactor(driver);
+        if !first {
+            proactor.wait(Some(Duration::ZERO)).unwrap();
+        }
+        // 1. The close is submitted. 2. No wait comes to it.
+        let id = proactor.submit(Op::Close { fd: server.into_raw_fd() }, 0);
+        end(&mut proactor, id);
+        drop(proactor);
+        assert_closed(&client);
+    }
+    // 1. The close is done. 2. The number means another file. 3. That one stays.
+    let mut proactor = proactor(driver);
+    let ((client, server), (mut new_client, new)) = (tcp_pair(), tcp_pair());
+    let number = server.into_raw_fd();
+    proactor.submit(Op::Close { fd: number }, 0);
+    proactor.wait(Some(Duration::ZERO)).unwrap();
+    assert_closed(&client);
+    replace_number(&new, number);
+    drop((proactor, new));
+    new_client.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert!(new_client.read(&mut [0; 1]).is_err(), "it was closed a second time");
+}
+
+fn a_close_happens_on_a_thread_that_is_not_the_proactors(driver: Choice) {
+    for uses in [false, true] {
+        let mut proactor = proactor(driver);
+        let mut proactor = std::thread::spawn(move || {
+            expect_quiet(&mut proactor);
+            proactor
+        })
+        .join()
+        .unwrap();
+        let (client, server) = tcp_pair();
+        let id = proactor.submit(Op::Close { fd: server.into_raw_fd() }, 0);
+        if uses {
+            assert_eq!(expect_one(&mut proactor, id).result, Ok(0));
+        }
+        drop(proactor);
+        assert_closed(&client);
     }
 }
 

@@ -11,7 +11,7 @@ use super::epoll::Poller;
 use super::error::{Errno, SetupError};
 use super::fork;
 use super::op::{Completion, Op, OpId, Payload};
-use super::table::{Entry, Table};
+use super::table::{Entry, Pending, Table};
 use super::uring::Ring;
 use super::wake::Waker;
 
@@ -64,11 +64,24 @@ impl Core {
         self.queued.push_back(Completion { id, token, result, more: false, sock_nonempty, payload });
     }
 
-    /// Ends an operation that the kernel does not have.
+    /// Ends an operation that the kernel does not have, or had from a former ring of the parent's.
     pub(crate) fn give_up(&mut self, id: OpId) {
         let Some(entry) = self.table.get(id) else { return };
-        let result = entry.pending.give_up();
+        let result = entry.give_up();
         self.complete(id, result, Payload::None, false);
+    }
+
+    /// Closes what no kernel comes to close any more.
+    pub(crate) fn end_closes(&mut self) {
+        for id in self.table.ids() {
+            if self
+                .table
+                .get(id)
+                .is_some_and(|entry| matches!(entry.pending, Pending::Close { .. }) && entry.ticket.is_none())
+            {
+                self.give_up(id);
+            }
+        }
     }
 
     /// One more completion of a multishot operation.
@@ -263,6 +276,7 @@ impl Proactor {
         } else {
             self.abandon();
         }
+        self.core.end_closes();
         self.core.queued.clear();
         for id in self.core.table.ids() {
             self.core.table.remove(id);
@@ -318,7 +332,7 @@ impl Proactor {
         self.driver = driver;
         self.fallback = fallback;
         for id in self.core.table.ids() {
-            if self.core.table.get(id).is_some_and(|entry| entry.cancelled) {
+            if self.core.table.get(id).is_some_and(|entry| entry.cancelled || entry.is_closing_elsewhere()) {
                 self.core.give_up(id);
                 continue;
             }
@@ -335,7 +349,7 @@ impl Proactor {
     #[cold]
     fn abandon(&mut self) {
         match std::mem::replace(&mut self.driver, Driver::Lost) {
-            Driver::Uring(ring) => ring.abandon(&mut self.core.pool),
+            Driver::Uring(ring) => ring.abandon(&mut self.core),
             Driver::Epoll(poller) => poller.abandon(),
             Driver::Lost => {}
         }
@@ -350,5 +364,6 @@ impl Drop for Proactor {
         } else if let Driver::Uring(ring) = &mut self.driver {
             ring.drain(&mut self.core);
         }
+        self.core.end_closes();
     }
 }

@@ -99,17 +99,6 @@ impl Pending {
 }
 
 impl Pending {
-    /// Ends an operation that is cancelled while no kernel works on it; what it came to.
-    pub(crate) fn give_up(&self) -> Result<u32, Errno> {
-        match *self {
-            // What is sent cannot be called back.
-            Pending::Send { sent, .. } if sent > 0 => Ok(sent),
-            // Nobody else would ever close it.
-            Pending::Close { fd } => sys::close(fd),
-            _ => Err(Errno::CANCELED),
-        }
-    }
-
     /// Ends the operation: what the kernel wrote for it, or what it was to send, goes to the caller.
     pub(crate) fn finish(self, result: &Result<u32, Errno>, payload: Payload) -> Payload {
         match (self, result) {
@@ -164,6 +153,24 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// A close that the kernel took from a former ring, in the parent: the number is closed here too, and may mean another
+    /// file already.
+    pub(crate) fn is_closing_elsewhere(&self) -> bool {
+        matches!(self.pending, Pending::Close { .. }) && self.ticket.is_some()
+    }
+
+    /// Ends an operation on which no kernel works for this process; what it came to.
+    pub(crate) fn give_up(&self) -> Result<u32, Errno> {
+        match self.pending {
+            // What is sent cannot be called back.
+            Pending::Send { sent, .. } if sent > 0 => Ok(sent),
+            Pending::Close { .. } if self.is_closing_elsewhere() => Ok(0),
+            // Nobody else would ever close it.
+            Pending::Close { fd } => sys::close(fd),
+            _ => Err(Errno::CANCELED),
+        }
+    }
+
     /// In a forked child: the parent has the operation too, and what it works on.
     pub(crate) fn follow_fork(&mut self) {
         if let Pending::Connect { stage, .. } = &mut self.pending {

@@ -125,6 +125,13 @@ pub fn fd(file: &impl AsRawFd) -> RawFd {
     file.as_raw_fd()
 }
 
+/// Replaces what `number` means, as a close and an open in between would.
+#[allow(unsafe_code)]
+pub fn replace_number(file: &impl AsRawFd, number: RawFd) {
+    // SAFETY: the test gave the number up by `into_raw_fd`.
+    assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
+}
+
 /// Runs `body` in a forked child, and fails as it fails. Limits, signals, filters and forks are a process's
 /// own business, and the test runner's process has other tests in it.
 pub fn in_child(body: impl FnOnce()) {

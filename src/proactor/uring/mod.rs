@@ -16,13 +16,12 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, squeue};
 
-use super::buffers::BufferPool;
 use super::config::Config;
 use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{Completion, OpId};
 use super::own_file::{self, Kind};
-use super::table::Entry;
+use super::table::{Entry, Pending};
 use super::thread::ThreadMark;
 pub(super) use setup::check_setup;
 use setup::{GETEVENTS, Gate};
@@ -151,6 +150,10 @@ impl Ring {
                 // The kernel does not know it (any more).
                 return core.give_up(id);
             }
+        }
+        if core.table.get(id).is_some_and(|entry| matches!(entry.pending, Pending::Close { .. })) {
+            // It comes to its end by itself. Called back half-way, nobody could tell whether the number is closed.
+            return;
         }
         // Full even after a flush: it goes with the next call that finds room.
         if !self.push(&submit::cancel(id)) && !self.cancels.contains(&id) {
@@ -285,10 +288,20 @@ impl Ring {
         entry.ticket.is_some_and(|ticket| self.taken.wrapping_sub(ticket).cast_signed() > 0)
     }
 
+    /// Leaves a ticket only to those operations that the kernel has.
+    fn take_back(&self, core: &mut Core) {
+        for entry in core.table.entries() {
+            if !self.has_taken(entry) {
+                entry.ticket = None;
+            }
+        }
+    }
+
     /// In a forked child: lets go of the parent's ring without entering it. The kernel writes only into the
     /// parent's memory, so everything of ours is free at once.
-    pub(super) fn abandon(self: Box<Self>, pool: &mut BufferPool) {
-        pool.reclaim(self.provided.held());
+    pub(super) fn abandon(self: Box<Self>, core: &mut Core) {
+        self.take_back(core);
+        core.pool.reclaim(self.provided.held());
         if !own_file::is_ours(self.ring.as_raw_fd(), Kind::Ring) {
             // Its drop would close the number.
             std::mem::forget(self.ring);
@@ -316,7 +329,9 @@ impl Ring {
             }
             self.gate.unregister(&self.ring);
         }
-        if core.table.entries().any(|entry| self.has_taken(entry)) {
+        self.take_back(core);
+        core.end_closes();
+        if core.table.entries().any(|entry| entry.ticket.is_some()) {
             // Another thread's ring, or an operation that cannot be cancelled: its memory must outlive us.
             log::warn!(target: "uringhub", "{} operations outlive their ring; their memory is kept", core.table.len());
             core.table.leak();
