@@ -16,6 +16,7 @@ on_both_drivers! {
     receives_beyond_the_pool_complete,
     a_multishot_receive_waits_for_leases_and_loses_nothing,
     a_dropped_lease_returns_to_the_pool,
+    a_driver_that_is_given_up_gives_its_buffers_back,
     ten_thousand_operations_pass_a_queue_of_eight,
     completions_beyond_the_queue_all_arrive,
     a_full_file_table_ends_the_accept_and_keeps_the_connection,
@@ -84,6 +85,18 @@ fn a_dropped_lease_returns_to_the_pool(driver: Choice) {
             // Dropped on another thread even.
             std::thread::spawn(move || drop(done)).join().unwrap();
         }
+    }
+}
+
+fn a_driver_that_is_given_up_gives_its_buffers_back(driver: Choice) {
+    let mut proactor = small(driver);
+    let (mut client, server) = tcp_pair();
+    for _ in 0..10 {
+        let id = proactor.submit(Op::RecvMany { fd: fd(&server) }, 0);
+        client.write_all(b"x").unwrap();
+        let done = expect_one(&mut proactor, id);
+        assert_eq!(bytes(&mut proactor, done), b"x");
+        proactor.close();
     }
 }
 

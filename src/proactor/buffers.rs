@@ -230,8 +230,8 @@ impl BufferPool {
         }
     }
 
-    /// After a fork: whatever the parent's ring held is ours again in this process. `lent` numbers are kept
-    /// out by the leases that hold them, so the free list is rebuilt from the ring's own account.
+    /// Whatever a ring held that is given up, or is the parent's, is ours again. `lent` numbers are kept out by the
+    /// leases that hold them, so the free list is rebuilt from the ring's own account.
     pub(crate) fn reclaim(&mut self, buffers: impl IntoIterator<Item = u16>) {
         self.free.extend(buffers);
     }

@@ -336,6 +336,8 @@ impl Ring {
             log::warn!(target: "uringhub", "{} operations outlive their ring; their memory is kept", core.table.len());
             core.table.leak();
             core.pool.leak();
+        } else {
+            core.pool.reclaim(self.provided.held());
         }
     }
 }
