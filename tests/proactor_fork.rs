@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use proactor_support::*;
@@ -19,6 +20,7 @@ on_both_drivers! {
     wakers_wake_their_own_process,
     a_fork_before_the_first_use_works,
     leases_survive_a_fork,
+    a_fork_while_another_thread_drops_leases_leaves_the_child_usable,
     a_connection_attempt_completes_on_both_sides,
     a_connection_attempt_that_the_parent_did_not_begin_is_made_in_the_child,
     a_close_happens_once_on_each_side,
@@ -131,6 +133,42 @@ fn leases_survive_a_fork(driver: Choice) {
         child.succeeds();
         let done = held.take().unwrap();
         assert_eq!(bytes(&mut proactor, done), b"held");
+    });
+}
+
+fn a_fork_while_another_thread_drops_leases_leaves_the_child_usable(driver: Choice) {
+    in_child(|| {
+        let config = Config { driver, buffer_count: 16384, buffer_len: 1, ..Config::default() };
+        let mut proactor = Proactor::new(config).unwrap();
+        for _ in 0..20 {
+            let (mut client, server) = tcp_pair();
+            proactor.forget_fd(fd(&server));
+            let id = proactor.submit(Op::RecvMany { fd: fd(&server) }, 0);
+            client.write_all(&[1; 16_000]).unwrap();
+            let mut held = reap_until(&mut proactor, |all| all.len() == 16_000);
+            let mine = held.pop();
+            // 1. Both threads leave the barrier; 2. one drops leases for some milliseconds, and the other forks;
+            // 3. the child drops one too, and receives.
+            let barrier = Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    drop(held);
+                });
+                barrier.wait();
+                Child::fork(|| {
+                    drop(mine);
+                    assert!(proactor.settle(id).is_some());
+                    let (mut client, server) = tcp_pair();
+                    proactor.forget_fd(fd(&server));
+                    let id = proactor.submit(recv(fd(&server)), 0);
+                    client.write_all(b"x").unwrap();
+                    assert_eq!(expect_one(&mut proactor, id).result, Ok(1));
+                })
+                .succeeds();
+            });
+            proactor.settle(id);
+        }
     });
 }
 

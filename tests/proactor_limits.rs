@@ -16,6 +16,7 @@ on_both_drivers! {
     receives_beyond_the_pool_complete,
     a_multishot_receive_waits_for_leases_and_loses_nothing,
     a_dropped_lease_returns_to_the_pool,
+    a_lease_dropped_on_another_thread_wakes_the_receive_that_waits_for_it,
     a_driver_that_is_given_up_gives_its_buffers_back,
     ten_thousand_operations_pass_a_queue_of_eight,
     completions_beyond_the_queue_all_arrive,
@@ -85,6 +86,27 @@ fn a_dropped_lease_returns_to_the_pool(driver: Choice) {
             // Dropped on another thread even.
             std::thread::spawn(move || drop(done)).join().unwrap();
         }
+    }
+}
+
+fn a_lease_dropped_on_another_thread_wakes_the_receive_that_waits_for_it(driver: Choice) {
+    for round in 0..20 {
+        let mut proactor = small(driver);
+        let (mut client, server) = tcp_pair();
+        let id = proactor.submit(Op::RecvMany { fd: fd(&server) }, 0);
+        client.write_all(&[1; 64 * 5]).unwrap();
+        // 1. All four buffers are lent, and the fifth piece waits for one.
+        let held = reap_until(&mut proactor, |all| all.len() == 4);
+        // 2. The leases go while this thread waits, or is about to.
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(round % 4));
+            drop(held);
+        });
+        let begin = Instant::now();
+        let last = expect_one(&mut proactor, id);
+        assert!(begin.elapsed() < PATIENCE / 2, "nobody told the receive");
+        assert_eq!(bytes(&mut proactor, last), [1; 64]);
+        thread.join().unwrap();
     }
 }
 

@@ -7,10 +7,13 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use super::error::{Errno, SetupError};
+use super::wake::Waker;
+
+/// No buffer's number: there are 32,768 at most.
+const NONE: u16 = u16::MAX;
 
 /// Received bytes in a buffer of the pool. Hand it back with [`super::Proactor::recycle`]; dropping it
 /// also returns the buffer, a little slower.
@@ -64,9 +67,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Storage::Pooled { memory, buffer } = std::mem::replace(&mut self.storage, Storage::Returned) {
-            memory.returned.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-            // Release: pairs with the Acquire in `collect`, which then takes the lock anyway.
-            memory.has_returned.store(true, Ordering::Release);
+            memory.give_back(buffer);
         }
     }
 }
@@ -82,28 +83,54 @@ struct Memory {
     base: NonNull<u8>,
     buffer_len: u32,
     buffer_count: u16,
-    /// Buffers of dropped leases, from any thread.
-    returned: Mutex<Vec<u16>>,
-    has_returned: AtomicBool,
+    /// Buffers of dropped leases, from any thread: the newest one, or `NONE`. No lock, which a fork could catch while
+    /// another thread holds it, and the child would wait for it for ever.
+    returned: AtomicU16,
+    /// By buffer: the one that was returned before it.
+    below: Box<[AtomicU16]>,
+    /// A receive waits for a buffer: whoever returns one wakes the driver.
+    is_awaited: AtomicBool,
+    waker: Waker,
 }
 
 // SAFETY: `base` is a private anonymous mapping owned by this value; disjoint buffers of it are accessed
 // only by whoever holds the buffer's number (kernel, pool or one lease), which moves between threads whole.
 unsafe impl Send for Memory {}
-// SAFETY: as above; the shared fields are a mutex and an atomic.
+// SAFETY: as above; the shared fields are atomics.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn map(buffer_count: u16, buffer_len: u32) -> Result<Self, SetupError> {
+    fn map(buffer_count: u16, buffer_len: u32, waker: Waker) -> Result<Self, SetupError> {
         let base = super::sys::map_anonymous(usize::from(buffer_count) * buffer_len as usize)
             .map_err(|errno| SetupError::new("mmap of the receive buffers", errno))?;
         Ok(Memory {
             base,
             buffer_len,
             buffer_count,
-            returned: Mutex::new(Vec::new()),
-            has_returned: AtomicBool::new(false),
+            returned: AtomicU16::new(NONE),
+            below: (0..buffer_count).map(|_| AtomicU16::new(NONE)).collect(),
+            is_awaited: AtomicBool::new(false),
+            waker,
         })
+    }
+
+    /// Puts a buffer on top of the returned ones. Only whole lists are taken off, so that a top which is still the
+    /// same has the same below it.
+    fn give_back(&self, buffer: u16) {
+        let mut top = self.returned.load(Ordering::Relaxed);
+        loop {
+            self.below[usize::from(buffer)].store(top, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `collect`, for `below` and for the end of the lease's reads. Sequentially
+            // consistent with `await_buffer`: either this thread sees that a receive waits, or the driver, which
+            // looks once more before it sleeps, sees the buffer.
+            match self.returned.compare_exchange_weak(top, buffer, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => top = other,
+            }
+        }
+        if self.is_awaited.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
     }
 
     fn address(&self, buffer: u16) -> *mut u8 {
@@ -133,7 +160,8 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
-    pub(crate) fn new(buffer_count: u16, buffer_len: u32) -> Result<Self, SetupError> {
+    /// Buffers of `buffer_len` bytes; `waker` is that of the driver which uses them.
+    pub(crate) fn new(buffer_count: u16, buffer_len: u32, waker: Waker) -> Result<Self, SetupError> {
         if !buffer_count.is_power_of_two() || buffer_count > 1 << 15 || buffer_len == 0 {
             return Err(SetupError {
                 operation: "receive buffers",
@@ -142,7 +170,7 @@ impl BufferPool {
                 remedy: "correct the configuration",
             });
         }
-        let memory = Arc::new(Memory::map(buffer_count, buffer_len)?);
+        let memory = Arc::new(Memory::map(buffer_count, buffer_len, waker)?);
         Ok(BufferPool { memory, free: Vec::new(), never_used: 0 })
     }
 
@@ -213,7 +241,7 @@ impl BufferPool {
     /// Dropped leases wait to be collected.
     #[inline]
     pub(crate) fn has_returned(&self) -> bool {
-        self.memory.has_returned.load(Ordering::Acquire)
+        self.memory.returned.load(Ordering::SeqCst) != NONE
     }
 
     /// A buffer could be taken.
@@ -221,12 +249,20 @@ impl BufferPool {
         !self.free.is_empty() || self.never_used < self.memory.buffer_count || self.has_returned()
     }
 
+    /// Has every dropped lease wake the driver, or none. Who begins to wait for a buffer looks once more afterwards.
+    pub(crate) fn await_buffer(&self, is_awaited: bool) {
+        self.memory.is_awaited.store(is_awaited, Ordering::SeqCst);
+    }
+
     /// Collects the buffers of dropped leases.
     pub(crate) fn collect(&mut self) {
-        if self.has_returned() {
-            let mut returned = self.memory.returned.lock().unwrap_or_else(PoisonError::into_inner);
-            self.memory.has_returned.store(false, Ordering::Relaxed);
-            self.free.append(&mut returned);
+        if !self.has_returned() {
+            return;
+        }
+        let mut buffer = self.memory.returned.swap(NONE, Ordering::Acquire);
+        while buffer != NONE {
+            self.free.push(buffer);
+            buffer = self.memory.below[usize::from(buffer)].load(Ordering::Relaxed);
         }
     }
 
@@ -248,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_warmest_buffer_is_taken_first_and_untouched_ones_last() {
-        let mut pool = BufferPool::new(4, 64).expect("pool");
+        let mut pool = BufferPool::new(4, 64, Waker::new().expect("a waker")).expect("pool");
         assert_eq!((pool.take(), pool.take()), (Some(0), Some(1)));
         pool.put(1);
         pool.put(0);
@@ -257,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_dropped_lease_returns_its_buffer_and_a_recycled_one_does_so_once() {
-        let mut pool = BufferPool::new(1, 64).expect("pool");
+        let mut pool = BufferPool::new(1, 64, Waker::new().expect("a waker")).expect("pool");
         let buffer = pool.take().expect("one buffer");
         drop(pool.lend(buffer, 3));
         assert_eq!(pool.take(), Some(buffer));

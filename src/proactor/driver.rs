@@ -123,11 +123,12 @@ impl Proactor {
     /// # Errors
     /// The interface is absent or forbidden (only with an explicit `Choice::Uring`), or a resource ran out.
     pub fn new(config: Config) -> Result<Proactor, SetupError> {
+        let waker = Waker::new()?;
         let mut core = Core {
             table: Table::new(),
             queued: VecDeque::new(),
-            pool: BufferPool::new(config.buffer_count, config.buffer_len)?,
-            waker: Waker::new()?,
+            pool: BufferPool::new(config.buffer_count, config.buffer_len, waker.clone())?,
+            waker,
         };
         let (driver, fallback) = open(&config, &mut core)?;
         Ok(Proactor { driver, core, config, fallback, fork_generation: fork::watch() })

@@ -155,6 +155,7 @@ impl Poller {
 
     pub(super) fn wait(&mut self, core: &mut Core, timeout: Option<Duration>) -> std::io::Result<()> {
         if !self.starved.is_empty() && core.pool.has_free() {
+            core.pool.await_buffer(false);
             for fd in std::mem::take(&mut self.starved) {
                 self.list(fd);
             }
@@ -181,7 +182,8 @@ impl Poller {
 
     /// How long the wait may block.
     fn limit(&self, core: &Core, timeout: Option<Duration>) -> Option<Duration> {
-        if !core.queued.is_empty() || !self.ready.is_empty() {
+        let is_fed = !self.starved.is_empty() && core.pool.has_free();
+        if !core.queued.is_empty() || !self.ready.is_empty() || is_fed {
             return Some(Duration::ZERO);
         }
         let Some((deadline, _)) = self.deadlines.first() else { return timeout };
@@ -305,6 +307,8 @@ impl Poller {
             }
             Attempt::Starved => {
                 self.starved.push(fd);
+                // `limit` looks once more before the next sleep.
+                core.pool.await_buffer(true);
                 return false;
             }
             Attempt::More(result, payload, left) => {

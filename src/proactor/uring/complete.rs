@@ -58,6 +58,8 @@ impl Ring {
             Verdict::Starved => {
                 core.table.get(id)?.ticket = None;
                 self.starved.push_back(id);
+                // `prepare` looks once more before the next sleep.
+                core.pool.await_buffer(true);
                 return None;
             }
             Verdict::More(result, payload, ended) => {

@@ -228,6 +228,7 @@ impl Ring {
             self.provided.fill(&mut core.pool);
         }
         if !self.starved.is_empty() && self.provided.fill(&mut core.pool) {
+            core.pool.await_buffer(false);
             self.backlog.append(&mut self.starved);
         }
         while let Some(&id) = self.backlog.front() {
