@@ -33,9 +33,17 @@ def is_available():
 
 def _share_ssl_context():
     """Have asyncio know the contexts of the program: eventlet gives it a copy of ``ssl`` with a class of its own."""
-    green = sys.modules.get("eventlet.green.ssl")
+    try:
+        green = importlib.import_module("eventlet.green.ssl")
+    except ImportError:
+        green = None
     context = getattr(green, "_original_sslcontext", None) or sys.modules["ssl"].SSLContext
     patcher.original("ssl").SSLContext = context
+
+
+# What eventlet patches. It imports its own versions of them all to name them; its copy of `threading` stays, and
+# reports an assertion after each fork on Python 3.13.
+_PATCHED = "os select selectors socket ssl queue _thread threading time builtins subprocess".split()
 
 
 def _unpatch_asyncio():
@@ -43,7 +51,9 @@ def _unpatch_asyncio():
     pool = sys.modules.get("concurrent.futures.thread")
     names = ("threading", "queue")
     before = {name: getattr(pool, name, sys.modules.get(name)) for name in names}
-    patcher._unmonkey_patch_asyncio_all()
+    for name in _PATCHED:
+        patcher._unmonkey_patch_asyncio(name)
+    patcher.original("selectors").select = patcher.original("select")
     pool = sys.modules.get("concurrent.futures.thread")
     if pool is not None:
         for name, module in before.items():
