@@ -314,6 +314,8 @@ def run(main, *, debug=None, loop_factory=new_event_loop):
 
     :raises RuntimeError: a loop is running in this thread already.
     """
+    if events._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             return runner.run(main)
@@ -322,8 +324,6 @@ def run(main, *, debug=None, loop_factory=new_event_loop):
 
 def _run_without_runner(main, debug, loop_factory):
     """Python 3.10 has no ``asyncio.Runner``."""
-    if events._get_running_loop() is not None:
-        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = loop_factory()

@@ -4,6 +4,8 @@ Source: CPython, ``asyncio/selector_events.py``.
 """
 
 import collections
+import errno
+import os
 import socket
 from _thread import get_ident
 from asyncio import protocols, selector_events
@@ -151,6 +153,11 @@ class StreamTransport(_Sending, _StockStream):
         self._update()
 
     # Closing ----------------------------------------------------------------------------------------------
+
+    def _fatal_error(self, exc, message="Fatal error on transport"):
+        if isinstance(exc, BrokenPipeError) and self._stream.was_reset():
+            exc = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        super()._fatal_error(exc, message)
 
     def _call_connection_lost(self, exc):
         # Nothing may be in flight when the socket is closed, or the peer would see no end.

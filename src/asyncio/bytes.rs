@@ -2,12 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PySlice};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
 
 use crate::proactor::{Lease, SocketAddress};
 
@@ -89,6 +92,14 @@ pub fn file_mode(fd: RawFd) -> io::Result<libc::mode_t> {
         return Err(io::Error::last_os_error());
     }
     Ok(status.st_mode)
+}
+
+/// Whether epoll would refuse to watch the file, because it is always ready.
+pub fn has_no_readiness(fd: RawFd) -> bool {
+    let Ok(set) = epoll::create(epoll::CreateFlags::CLOEXEC) else { return false };
+    // SAFETY: the caller has just looked at the file under this number, which is not -1; the borrow ends with the call.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    epoll::add(&set, file, epoll::EventData::new_u64(0), epoll::EventFlags::IN) == Err(Errno::PERM)
 }
 
 /// A bytes object of at most `capacity` bytes, filled by `fill`, which returns how many it wrote.

@@ -16,7 +16,6 @@ use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::{self, handles};
 use super::home::{Home, Loan, Place};
 use super::kept::Kept;
-use super::watch::fileno;
 use super::{run, stream};
 use crate::proactor::{DriverKind, Waker};
 use crate::turn::{TimerKey, now_ns};
@@ -374,12 +373,12 @@ impl LoopCore {
 
     /// Ends a reader; True if there was one.
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::unwatch(slf, fileno(fd)?, Side::Read)
+        Self::unwatch(slf, fd, Side::Read)
     }
 
     /// Ends a writer; True if there was one.
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::unwatch(slf, fileno(fd)?, Side::Write)
+        Self::unwatch(slf, fd, Side::Write)
     }
 
     /// Calls back in a later turn once a child has ended; returns a pidfd for `_reap_child`.

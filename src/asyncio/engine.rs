@@ -52,6 +52,8 @@ pub struct Watch {
     pub side: Side,
     /// What to call.
     pub handle: Py<PyAny>,
+    /// The file object that was given, if it was one: it lives as long as the watch, which it still names once closed.
+    pub file: Option<Py<PyAny>>,
     /// The armed poll; none between its completion and the end of the callback.
     pub op: Option<OpId>,
     /// The descriptor itself, if it is the loop's own: it is closed with the watch.
@@ -299,7 +301,10 @@ impl Engine {
         }
         for sink in self.sinks.values() {
             match sink {
-                Sink::Watch(watch) => visit.call(&watch.handle)?,
+                Sink::Watch(watch) => {
+                    visit.call(&watch.handle)?;
+                    visit.call(&watch.file)?;
+                }
                 Sink::Wait(wait) => {
                     visit.call(&wait.future)?;
                     visit.call(&wait.socket)?;

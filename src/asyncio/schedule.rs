@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::core::LoopCore;
-use super::engine::Runnable;
+use super::engine::{Engine, Runnable};
 use super::handle::handles;
 
 impl LoopCore {
@@ -17,13 +17,16 @@ impl LoopCore {
     pub fn empty_inbox(&self) {
         // Acquire pairs with the Release in `post`; a handle that comes later also wakes the wait.
         if self.has_inbox.load(Ordering::Acquire) {
-            self.with_engine(|engine| {
-                let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-                self.has_inbox.store(false, Ordering::Relaxed);
-                for handle in inbox.drain(..) {
-                    engine.turn.push(Runnable::Handle(handle));
-                }
-            });
+            self.with_engine(|engine| self.empty_inbox_into(engine));
+        }
+    }
+
+    #[cold]
+    fn empty_inbox_into(&self, engine: &mut Engine) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_inbox.store(false, Ordering::Relaxed);
+        for handle in inbox.drain(..) {
+            engine.turn.push(Runnable::Handle(handle));
         }
     }
 
@@ -47,6 +50,10 @@ impl LoopCore {
     #[inline]
     pub fn push(&self, handle: Py<PyAny>) -> PyResult<()> {
         if let Some(mut engine) = self.engine.get().and_then(|place| place.try_borrow_mut()) {
+            // What another thread scheduled before this comes before it.
+            if self.has_inbox.load(Ordering::Acquire) {
+                self.empty_inbox_into(&mut engine);
+            }
             engine.turn.push(Runnable::Handle(handle));
             return Ok(());
         }

@@ -206,6 +206,15 @@ impl Engine {
         was_wanted
     }
 
+    /// The error that a receiver's stream ended with, if it has; its operation ends.
+    pub fn has_failed(&mut self, id: SinkId) -> Option<Errno> {
+        let op = self.receiver(id)?.op;
+        if let Some(completion) = op.and_then(|op| self.proactor.settle(op)) {
+            self.complete(completion);
+        }
+        self.receiver(id)?.end?.err()
+    }
+
     /// Ends a receiver before its socket is closed: nothing may be in flight on it then, or no FIN is sent.
     pub fn detach(&mut self, id: SinkId) {
         if let Some(op) = self.receiver(id).and_then(|receiver| receiver.op.take())

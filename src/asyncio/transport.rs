@@ -19,6 +19,7 @@ use super::engine::{Sink, SinkId};
 use super::slots::Slot;
 use super::stream::{Receiver, fatal};
 use crate::fastcall::{self, Arguments, Function};
+use crate::proactor::Errno;
 
 /// The native half of a socket transport.
 #[pyclass(frozen, module = "uringhub._native")]
@@ -89,6 +90,14 @@ impl Stream {
             .get()
             .with_engine(|engine| engine.receiver(id).is_some_and(|r| r.is_wanted()))
             .unwrap_or(false)
+    }
+
+    /// Whether the connection was reset: a receive in flight is told of it before a write is, which then finds the pipe
+    /// broken only. Nothing is received afterwards.
+    fn was_reset(&self) -> bool {
+        let Some(id) = self.sink() else { return false };
+        let was_reset = self.core.get().with_engine(|engine| engine.has_failed(id) == Some(Errno::CONNRESET));
+        was_reset == Some(true)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -5,34 +5,37 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use pyo3::exceptions::{PyPermissionError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use super::bytes;
 use super::core::LoopCore;
 use super::engine::{Engine, Side, Sink, SinkId, Watch};
 use super::handle::handles;
 
+/// A watch's handle and file object, to be dropped where the engine is not borrowed.
+pub type Watched = (Py<PyAny>, Option<Py<PyAny>>);
+
 impl Engine {
-    /// Watches one side of a descriptor for a handle; returns the handle that it replaces.
-    pub fn watch(&mut self, fd: RawFd, side: Side, handle: Py<PyAny>) -> Option<Py<PyAny>> {
+    /// Watches one side of a descriptor for a handle; returns what it replaces.
+    pub fn watch(&mut self, fd: RawFd, side: Side, (handle, file): Watched) -> Option<Watched> {
         let mut replaced = None;
         if let Some(id) = *self.descriptor(fd).side(side) {
             match self.sinks.get_mut(id) {
                 // The armed poll serves the new callback as well as the old one.
                 Some(Sink::Watch(watch)) if watch.op.is_some() => {
-                    return Some(std::mem::replace(&mut watch.handle, handle));
+                    return Some((std::mem::replace(&mut watch.handle, handle), file));
                 }
                 // Its completion is queued or its callback is running: that belongs to the old handle.
                 Some(Sink::Watch(_)) => {
                     if let Some(Sink::Watch(watch)) = self.sinks.remove(id) {
-                        replaced = Some(watch.handle);
+                        replaced = Some((watch.handle, watch.file));
                     }
                 }
                 _ => {}
             }
         }
-        let id =
-            self.sinks.insert(Sink::Watch(Watch { fd, side, handle, op: None, own: None, is_closed: false }));
+        let watch = Watch { fd, side, handle, file, op: None, own: None, is_closed: false };
+        let id = self.sinks.insert(Sink::Watch(watch));
         let op = self.poll(id, fd, side);
         if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
             watch.op = Some(op);
@@ -52,6 +55,7 @@ impl Engine {
             fd,
             side: Side::Read,
             handle,
+            file: None,
             op: None,
             own: Some(own),
             is_closed: false,
@@ -61,12 +65,24 @@ impl Engine {
         fd
     }
 
-    /// Ends a watch; returns its handle.
+    /// The number that a file object was watched under.
+    fn number_of(&self, file: &Bound<'_, PyAny>, side: Side) -> Option<RawFd> {
+        self.sinks.values().find_map(|sink| match sink {
+            Sink::Watch(watch)
+                if watch.side == side && watch.file.as_ref().is_some_and(|own| own.is(file)) =>
+            {
+                Some(watch.fd)
+            }
+            _ => None,
+        })
+    }
+
+    /// Ends a watch; returns what it held.
     ///
     /// The caller is likely to close the descriptor next, and with a poll in flight a listener would go on
     /// accepting and a connection send no FIN: where the ring is this thread's own (`settle`), the poll is
     /// over when this returns. The stock loop makes a system call here too.
-    pub fn unwatch(&mut self, fd: RawFd, side: Side, settle: bool) -> Option<Py<PyAny>> {
+    pub fn unwatch(&mut self, fd: RawFd, side: Side, settle: bool) -> Option<Watched> {
         self.known(fd)?;
         let id = *self.descriptor(fd).side(side);
         let id = id?;
@@ -80,7 +96,7 @@ impl Engine {
             Some(op) => drop(self.proactor.cancel(op)),
             None => {}
         }
-        Some(watch.handle)
+        Some((watch.handle, watch.file))
     }
 
     /// The handle that watches one side of a descriptor.
@@ -130,31 +146,42 @@ impl LoopCore {
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         slf.get().check_closed()?;
-        let fd = fileno(fd)?;
+        let number = fileno(fd)?;
         let handle = Self::make(slf, "add_reader", callback, args, None)?;
-        Self::watch(slf, fd, side, &handle)?;
+        let file = (!fd.is_instance_of::<PyInt>()).then(|| fd.clone().unbind());
+        Self::watch(slf, number, side, (handle.clone().unbind(), file))?;
         Ok(handle)
     }
 
-    fn watch(slf: &Bound<'_, Self>, fd: RawFd, side: Side, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn watch(slf: &Bound<'_, Self>, fd: RawFd, side: Side, watched: Watched) -> PyResult<()> {
         let mode = bytes::file_mode(fd).map_err(|error| bytes::failed(&error))? & libc::S_IFMT;
-        if mode == libc::S_IFREG || mode == libc::S_IFDIR {
-            // As epoll_ctl says it: such files are always ready, so watching them is a mistake.
+        let is_always_ready = match mode {
+            libc::S_IFREG | libc::S_IFDIR => true,
+            libc::S_IFCHR | libc::S_IFBLK => bytes::has_no_readiness(fd),
+            _ => false,
+        };
+        if is_always_ready {
+            // As epoll_ctl says it: watching such files is a mistake.
             return Err(PyPermissionError::new_err((libc::EPERM, "Operation not permitted")));
         }
-        let old = slf.get().engine()?.borrow_mut().watch(fd, side, handle.clone().unbind());
-        if let Some(old) = old {
+        let old = slf.get().engine()?.borrow_mut().watch(fd, side, watched);
+        if let Some((old, _file)) = old {
             old.call_method0(slf.py(), intern!(slf.py(), "cancel"))?;
         }
         Ok(())
     }
 
     /// `remove_reader` or `remove_writer`; True if there was one.
-    pub fn unwatch(slf: &Bound<'_, Self>, fd: RawFd, side: Side) -> PyResult<bool> {
+    pub fn unwatch(slf: &Bound<'_, Self>, file: &Bound<'_, PyAny>, side: Side) -> PyResult<bool> {
         let core = slf.get();
         if core.is_closed() {
             return Ok(false);
         }
+        let fd = match fileno(file) {
+            Ok(fd) => fd,
+            // Closed since it was watched: it has no number any more.
+            Err(error) => core.engine()?.borrow().number_of(file, side).ok_or(error)?,
+        };
         let (handle, paused) = {
             let mut engine = core.engine()?.borrow_mut();
             let handle = engine.unwatch(fd, side, core.ran_here());
@@ -163,7 +190,7 @@ impl LoopCore {
             (handle, paused)
         };
         match handle {
-            Some(handle) => {
+            Some((handle, _file)) => {
                 handle.call_method0(slf.py(), intern!(slf.py(), "cancel"))?;
                 Ok(true)
             }

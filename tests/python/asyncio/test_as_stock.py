@@ -1,0 +1,104 @@
+"""Corners in which programs can tell a loop from the stock one, the same on stock and on both drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import threading
+import time
+import weakref
+
+import pytest
+import uringhub
+
+
+def test_write_after_a_reset_ends_the_connection_with_connection_reset(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_lost(self, exc):
+                lost.set_result(exc)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            server, _ = listener.accept()
+        transport, _ = await loop.create_connection(Protocol, sock=server)
+        await asyncio.sleep(0.01)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def reset():
+            client.close()
+            time.sleep(0.01)
+            # Before the loop hears of the reset, if it asks in the order of the stock loop.
+            loop.call_soon(transport.write, b"x")
+
+        loop.call_soon(reset)
+        assert type(await lost) is ConnectionResetError
+
+    run(main())
+
+
+def test_watched_file_lives_and_can_be_let_go_after_it_was_closed(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        left.setblocking(False)
+        loop.add_reader(left, lambda: None)
+        loop.add_writer(right, lambda: None)
+        number = right.fileno()
+        weak = weakref.ref(right)
+        del right
+        assert weak() is not None and weak().fileno() == number
+        await asyncio.sleep(0.01)
+        left.close()
+        assert loop.remove_reader(left) is True
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            loop.remove_writer(left)
+        assert loop.remove_writer(number) is True
+        assert loop.remove_writer(number) is False
+        assert weak() is None
+
+    run(main())
+
+
+def test_file_that_is_always_ready_is_not_watched(loop):
+    with open(os.devnull) as null:
+        with pytest.raises(PermissionError):
+            loop.add_reader(null, print)
+    primary, secondary = os.openpty()
+    loop.add_reader(primary, print)
+    assert loop.remove_reader(primary)
+    os.close(primary)
+    os.close(secondary)
+
+
+def test_call_from_a_thread_comes_before_a_later_one_of_the_loop_s_own(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        order = []
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(order.append, 1))
+        thread.start()
+        thread.join()
+        loop.call_soon(order.append, 2)
+        await asyncio.sleep(0.01)
+        assert order == [1, 2]
+
+    run(main())
+
+
+def test_run_within_a_running_loop_is_refused_as_by_asyncio(our_loop):
+    async def main():
+        coroutine = asyncio.sleep(0)
+        try:
+            with pytest.raises(
+                RuntimeError, match=r"^asyncio.run\(\) cannot be called from a running event loop$"
+            ):
+                uringhub.run(coroutine)
+        finally:
+            coroutine.close()
+
+    uringhub.run(main())
