@@ -28,6 +28,8 @@ on_both_drivers! {
     the_childs_ring_gets_the_buffers_of_the_parents,
     a_daemon_keeps_the_files_it_opens_under_inherited_numbers,
     a_daemon_that_never_uses_its_proactor_keeps_its_files_too,
+    a_daemon_keeps_the_drivers_it_makes_under_inherited_numbers,
+    a_child_keeps_no_ring_of_its_parents,
     a_child_that_forgets_a_number_leaves_it_in_the_parents_set,
     what_was_cancelled_before_the_fork_ends_in_the_child,
 }
@@ -292,14 +294,19 @@ fn the_childs_ring_gets_the_buffers_of_the_parents(driver: Choice) {
     });
 }
 
-/// Closes every number but those of the standard streams, and opens files, as a daemon does.
-fn become_daemon() -> Vec<(File, RawFd)> {
+/// Closes every number but those of the standard streams.
+fn close_all() {
     for number in 3..256 {
         if rustix::io::fcntl_getfd(borrow(number)).is_ok() {
             // SAFETY: that it may be somebody's is the point; nobody of this process uses it afterwards.
             unsafe { rustix::io::close(number) };
         }
     }
+}
+
+/// Closes everything and opens files, as a daemon does.
+fn become_daemon() -> Vec<(File, RawFd)> {
+    close_all();
     let files = (0..32).map(|number| {
         let name = format!("daemon's {number}");
         let file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
@@ -357,6 +364,57 @@ fn a_daemon_that_never_uses_its_proactor_keeps_its_files_too(driver: Choice) {
         })
         .succeeds();
         echo_works(slot.as_mut().unwrap());
+    });
+}
+
+fn a_daemon_keeps_the_drivers_it_makes_under_inherited_numbers(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        echo_works(&mut proactor);
+        let mut slot = Some(proactor);
+        for uses in [false, true] {
+            Child::fork(|| {
+                // 1. What it opens is of the same kinds as what it inherited and closed.
+                close_all();
+                let mut own: Vec<_> = (0..4).map(|_| proactor_support::proactor(driver)).collect();
+                // 2. It gives the inherited one up.
+                if uses {
+                    echo_works(slot.as_mut().unwrap());
+                }
+                drop(slot.take());
+                // 3. Its own ones work, and are woken.
+                for proactor in &mut own {
+                    echo_works(proactor);
+                    proactor.waker().wake();
+                    let begin = Instant::now();
+                    proactor.wait(Some(PATIENCE)).unwrap();
+                    assert!(begin.elapsed() < PATIENCE / 2, "the wake-up was lost");
+                    proactor.reap(&mut Vec::new());
+                }
+            })
+            .succeeds();
+        }
+    });
+}
+
+fn a_child_keeps_no_ring_of_its_parents(driver: Choice) {
+    let rings = || {
+        let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = numbers.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("io_uring")).count()
+    };
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        echo_works(&mut proactor);
+        let before = rings();
+        let mut slot = Some(proactor);
+        Child::fork(|| {
+            echo_works(slot.as_mut().unwrap());
+            assert_eq!(rings(), before);
+            drop(slot.take());
+            assert_eq!(rings(), 0);
+        })
+        .succeeds();
     });
 }
 

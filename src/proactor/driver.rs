@@ -346,13 +346,14 @@ impl Proactor {
         Ok(())
     }
 
-    /// Lets go of a driver that is the parent's, or another thread's with nothing in it.
+    /// Lets go of a driver that is the parent's, or that the kernel does nothing for.
     #[cold]
     fn abandon(&mut self) {
+        let inherited = self.fork_generation != fork::generation();
         match std::mem::replace(&mut self.driver, Driver::Lost) {
-            Driver::Uring(ring) => ring.abandon(&mut self.core),
-            Driver::Epoll(poller) => poller.abandon(),
-            Driver::Lost => {}
+            Driver::Uring(ring) => ring.abandon(&mut self.core, inherited),
+            Driver::Epoll(poller) if inherited => poller.leave(),
+            Driver::Epoll(_) | Driver::Lost => {}
         }
     }
 }

@@ -143,12 +143,6 @@ pub(crate) fn check_socket(fd: RawFd) -> Result<(), Errno> {
     socket_option(fd, libc::SO_TYPE).map(|_| ())
 }
 
-/// `dup3(2)` with close-on-exec.
-pub(crate) fn dup_onto(source: RawFd, target: RawFd) -> Result<(), Errno> {
-    // SAFETY: replaces a number whose owner (the waker) asks for exactly that.
-    check(unsafe { libc::dup3(source, target, libc::O_CLOEXEC) } as isize).map(|_| ())
-}
-
 /// Anonymous memory, untouched.
 pub(crate) fn map_anonymous(len: usize) -> Result<NonNull<u8>, Errno> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

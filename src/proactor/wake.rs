@@ -1,13 +1,12 @@
 //! Waking a waiting proactor from any thread, through one eventfd.
 
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::error::{Errno, SetupError};
-use super::own_file::{self, Kind};
 use super::{fork, sys};
 
 /// Wakes [`super::Proactor::wait`] from any thread. Wake-ups that meet an unseen one are one.
@@ -17,7 +16,7 @@ use super::{fork, sys};
 pub struct Waker(Arc<Shared>);
 
 struct Shared {
-    /// Owned; changes only in a forked child that has closed it.
+    /// Owned, except in a forked child that has not made its own yet.
     eventfd: AtomicI32,
     /// Set by the first `wake`, cleared by the driver when it has seen it. The `AcqRel` swap on this side
     /// and the one in `clear` order whatever the waker published before `wake` before the driver's return
@@ -61,20 +60,15 @@ impl Waker {
         self.0.pending.load(Ordering::Acquire)
     }
 
-    /// In a forked child: puts a fresh eventfd under the inherited number, so that wakers held elsewhere in
-    /// this process follow, or a new number where the inherited one is something else by now. Does nothing if
-    /// that was done.
+    /// In a forked child: makes an eventfd of its own, which wakers held elsewhere in this process follow. The inherited
+    /// number is left alone, as it may mean something else by now. Does nothing if that was done.
     pub(crate) fn renew(&self) -> Result<(), SetupError> {
         if self.0.generation.load(Ordering::Acquire) == fork::generation() {
             return Ok(());
         }
         let fresh = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| SetupError::new("eventfd", errno))?;
-        if own_file::is_ours(self.raw_fd(), Kind::Event) {
-            sys::dup_onto(fresh.as_raw_fd(), self.raw_fd())
-                .map_err(|errno| SetupError::new("dup3", errno))?;
-        } else {
-            self.0.eventfd.store(fresh.into_raw_fd(), Ordering::Relaxed);
-        }
+        // Nobody writes before the generation is told: no number is used that was replaced meanwhile.
+        self.0.eventfd.store(fresh.into_raw_fd(), Ordering::Relaxed);
         self.0.generation.store(fork::generation(), Ordering::Release);
         if self.is_pending() {
             self.write();
@@ -99,10 +93,8 @@ impl Waker {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let eventfd = *self.eventfd.get_mut();
-        let is_inherited = *self.generation.get_mut() != fork::generation();
-        if !is_inherited || own_file::is_ours(eventfd, Kind::Event) {
-            let _ = sys::close(eventfd);
+        if *self.generation.get_mut() == fork::generation() {
+            let _ = sys::close(*self.eventfd.get_mut());
         }
     }
 }

@@ -18,7 +18,7 @@ mod attempt;
 mod registration;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -26,7 +26,6 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{OpId, Payload};
-use super::own_file::{self, Kind};
 use super::sys;
 use super::table::{Pending, Stage};
 use super::wake::Waker;
@@ -75,11 +74,10 @@ impl Poller {
         })
     }
 
-    /// In a forked child: lets go of the parent's set, of which the child has a number at most.
-    pub(super) fn abandon(self) {
-        if !own_file::is_ours(self.epoll.as_raw_fd(), Kind::Epoll) {
-            let _ = self.epoll.into_raw_fd();
-        }
+    /// In a forked child: lets go of the parent's set, of which the child has a number at most, and cannot tell whether
+    /// it has.
+    pub(super) fn leave(self) {
+        let _ = self.epoll.into_raw_fd();
     }
 
     pub(super) fn submit(&mut self, core: &mut Core, id: OpId) {

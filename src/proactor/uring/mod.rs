@@ -20,7 +20,7 @@ use super::config::Config;
 use super::driver::Core;
 use super::error::{Errno, SetupError};
 use super::op::{Completion, OpId};
-use super::own_file::{self, Kind};
+use super::own_file::Identity;
 use super::table::{Entry, Pending};
 use super::thread::ThreadMark;
 pub(super) use setup::check_setup;
@@ -36,6 +36,8 @@ pub(crate) struct Ring {
     ring: IoUring,
     provided: provided::ProvidedBuffers,
     gate: Gate,
+    /// Known by it in a forked child, which may have lost it.
+    identity: Option<Identity>,
     /// The thread that enabled the ring, its only user since.
     owner: Option<ThreadMark>,
     /// Entries put into the submission queue so far: the next one's ticket.
@@ -60,10 +62,12 @@ impl Ring {
         let mut provided = provided::ProvidedBuffers::register(&ring, &core.pool)?;
         provided.fill(&mut core.pool);
         let gate = Gate::unregistered(&ring);
+        let identity = Identity::of(ring.as_raw_fd(), core.waker.raw_fd());
         Ok(Ring {
             ring,
             provided,
             gate,
+            identity,
             owner: None,
             pushed: 0,
             taken: 0,
@@ -298,12 +302,14 @@ impl Ring {
         }
     }
 
-    /// In a forked child: lets go of the parent's ring without entering it. The kernel writes only into the
-    /// parent's memory, so everything of ours is free at once.
-    pub(super) fn abandon(self: Box<Self>, core: &mut Core) {
+    /// Lets go of a ring without entering it, because it is the parent's (`inherited`), or has nothing of ours. A parent's
+    /// kernel writes only into the parent's memory, so everything is free at once.
+    pub(super) fn abandon(self: Box<Self>, core: &mut Core, inherited: bool) {
         self.take_back(core);
         core.pool.reclaim(self.provided.held());
-        if !own_file::is_ours(self.ring.as_raw_fd(), Kind::Ring) {
+        let is_lost =
+            inherited && !self.identity.is_some_and(|identity| identity.is_at(self.ring.as_raw_fd()));
+        if is_lost {
             // Its drop would close the number.
             std::mem::forget(self.ring);
         }
