@@ -1,5 +1,6 @@
 //! The table of operations in flight: owner of everything the kernel may touch.
 
+use std::num::NonZeroU64;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -146,9 +147,10 @@ pub(crate) struct Entry {
     pub(crate) token: u64,
     /// A cancel was asked for: the driver no longer continues or retries on its own.
     pub(crate) cancelled: bool,
-    /// Its place among all that was ever put into the ring's submission queue, which the kernel takes in order. None:
-    /// the kernel does not have it, as it waits for room or for a buffer.
-    pub(crate) ticket: Option<u32>,
+    /// Its place, from 1, among all that was ever put into the ring's submission queue, which the kernel takes in order.
+    /// Never wraps: an operation may be in flight for as long as the process lives. None: the kernel does not have it, as
+    /// it waits for room or for a buffer.
+    pub(crate) ticket: Option<NonZeroU64>,
     pub(crate) pending: Pending,
 }
 

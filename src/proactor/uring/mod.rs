@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -40,11 +41,11 @@ pub(crate) struct Ring {
     identity: Option<Identity>,
     /// The thread that enabled the ring, its only user since.
     owner: Option<ThreadMark>,
-    /// Entries put into the submission queue so far: the next one's ticket.
-    pushed: u32,
+    /// Entries put into the submission queue so far, which is the newest one's ticket.
+    pushed: u64,
     /// How many of them the kernel has taken. A note of our own: a forked child shares the queue itself with a parent
     /// that goes on. While a call runs, all of them: a child forked by another thread meanwhile cannot know better.
-    taken: u32,
+    taken: u64,
     /// Operations that found no room in the submission queue, in order.
     backlog: VecDeque<OpId>,
     /// Operations whose cancel found no room there either.
@@ -103,7 +104,7 @@ impl Ring {
         let sqe = submit::encode(&mut entry.pending, id, buffer_len);
         let pushed = self.push(&sqe);
         if pushed {
-            entry.ticket = Some(self.pushed.wrapping_sub(1));
+            entry.ticket = NonZeroU64::new(self.pushed);
         }
         pushed
     }
@@ -123,7 +124,7 @@ impl Ring {
         // SAFETY: the entry's addresses point into boxes owned by the op table until its completion, or
         // it has none.
         let pushed = unsafe { self.ring.submission().push(sqe) }.is_ok();
-        self.pushed = self.pushed.wrapping_add(u32::from(pushed));
+        self.pushed += u64::from(pushed);
         pushed
     }
 
@@ -143,7 +144,7 @@ impl Ring {
         self.taken = self.pushed;
         let entered = self.gate.enter(queued, complete, flags, timeout);
         // After an error or for want of memory some are left, and are first in line for the next call.
-        self.taken = self.pushed.wrapping_sub(self.ring.submission().len() as u32);
+        self.taken = self.pushed - self.ring.submission().len() as u64;
         entered
     }
 
@@ -289,8 +290,7 @@ impl Ring {
 
     /// Whether the kernel has the operation, as far as this process knows.
     fn has_taken(&self, entry: &Entry) -> bool {
-        // Wrapping, like the queue's own numbers: what is in flight is always less than half of all numbers away.
-        entry.ticket.is_some_and(|ticket| self.taken.wrapping_sub(ticket).cast_signed() > 0)
+        entry.ticket.is_some_and(|ticket| ticket.get() <= self.taken)
     }
 
     /// Leaves a ticket only to those operations that the kernel has.
