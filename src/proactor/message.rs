@@ -102,12 +102,12 @@ pub(crate) mod tests {
     use super::StableBytes;
 
     /// Something to send.
-    pub(crate) struct Letter(pub(crate) &'static [u8]);
+    pub(crate) struct Letter(pub(crate) Vec<u8>);
 
-    // SAFETY: what it names is never freed and never changed.
+    // SAFETY: the vector is never changed, so its block keeps address and length until it is dropped.
     unsafe impl StableBytes for Letter {
         fn bytes(&self) -> &[u8] {
-            self.0
+            &self.0
         }
     }
 }

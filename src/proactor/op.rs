@@ -140,8 +140,8 @@ pub enum Op {
         /// What to wait for.
         interest: Interest,
     },
-    /// Close the number. Cancel operations on it first: the kernel keeps a file open while one is in
-    /// flight.
+    /// Close the number, once, also if this is cancelled or the proactor dropped. Cancel operations on it first: the
+    /// kernel keeps a file open while one is in flight.
     Close {
         /// The number to close.
         fd: RawFd,
