@@ -24,6 +24,7 @@ on_both_drivers! {
     a_reused_number_does_not_meet_the_old_operation,
     a_poll_on_a_number_reused_behind_our_back_is_not_lost,
     a_receive_on_a_number_reused_behind_our_back_ends_no_old_poll,
+    a_poll_on_a_sockets_number_that_became_a_file_is_ready,
     dropping_the_proactor_frees_every_operation,
     a_close_happens_once_whatever_becomes_of_its_proactor,
     a_close_happens_on_a_thread_that_is_not_the_proactors,
@@ -202,6 +203,23 @@ fn a_receive_on_a_number_reused_behind_our_back_ends_no_old_poll(driver: Choice)
     client.write_all(b"more").unwrap();
     expect_quiet(&mut proactor);
     assert_eq!(proactor.settle(poll).map(|done| done.result), Some(Err(Errno::CANCELED)));
+}
+
+fn a_poll_on_a_sockets_number_that_became_a_file_is_ready(driver: Choice) {
+    let mut proactor = proactor(driver);
+    // 1. A receive has its socket watched for good. 2. Nobody tells the driver that the number is a file now.
+    let (mut client, server) = tcp_pair();
+    let id = proactor.submit(recv(fd(&server)), 0);
+    client.write_all(b"x").unwrap();
+    let done = expect_one(&mut proactor, id);
+    bytes(&mut proactor, done);
+    let number = server.into_raw_fd();
+    replace_number(&std::fs::File::open("Cargo.toml").unwrap(), number);
+    // 3. Files are ready.
+    for _ in 0..2 {
+        let id = proactor.submit(poll_read(number), 0);
+        assert!(expect_one(&mut proactor, id).result.unwrap() & libc::POLLIN as u32 != 0);
+    }
 }
 
 struct Counted(Vec<u8>, Arc<AtomicUsize>);

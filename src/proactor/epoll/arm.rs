@@ -54,15 +54,12 @@ impl Poller {
             Err(errno) => return core.complete(id, Err(errno), Payload::None, false),
         };
         // Streams and polls on one file: the edges stay, and arming them again reports the present state.
-        let armed = match mode {
-            Mode::Edge => self.arm_edge(fd, Some(id)),
-            Mode::AlwaysReady | Mode::Absent | Mode::OneShot => {
-                self.arm_oneshot(core, fd, Some(id));
-                return;
+        match mode {
+            Mode::Edge => {
+                let armed = self.arm_edge(fd, Some(id));
+                self.conclude_polls(core, fd, armed);
             }
-        };
-        if let Err(errno) = armed {
-            self.fail_polls(core, fd, errno);
+            Mode::AlwaysReady | Mode::Absent | Mode::OneShot => self.arm_oneshot(core, fd, Some(id)),
         }
     }
 
@@ -75,7 +72,13 @@ impl Poller {
                 flags |= EventFlags::from_bits_retain(interest.poll_mask());
             }
         }
-        if let Err(errno) = self.control(fd, flags, Mode::OneShot, newcomer) {
+        let armed = self.control(fd, flags, Mode::OneShot, newcomer);
+        self.conclude_polls(core, fd, armed);
+    }
+
+    /// Ends the polls of a file of which no event will come: it could not be armed, or turned out to be always ready.
+    fn conclude_polls(&mut self, core: &mut Core, fd: RawFd, armed: Result<(), Errno>) {
+        if let Err(errno) = armed {
             self.fail_polls(core, fd, errno);
         } else if self.file(fd).is_some_and(|file| file.mode == Mode::AlwaysReady) {
             self.finish_polls(core, fd, EventFlags::IN | EventFlags::OUT);
