@@ -24,6 +24,7 @@ on_both_drivers! {
     a_signal_ends_the_wait,
     an_idle_wait_wakes_only_when_woken,
     a_full_file_table_is_a_setup_error_with_its_remedy,
+    a_child_without_room_for_its_driver_goes_on_when_there_is,
 }
 
 fn small(driver: Choice) -> Proactor {
@@ -274,6 +275,39 @@ fn a_full_file_table_is_a_setup_error_with_its_remedy(driver: Choice) {
             fillers.push(std::fs::File::open("/dev/null").unwrap());
             fillers.push(std::fs::File::open("/dev/null").unwrap());
         }
+    });
+}
+
+fn a_child_without_room_for_its_driver_goes_on_when_there_is(driver: Choice) {
+    in_child(|| {
+        let mut proactor = proactor(driver);
+        let (mut client, server) = tcp_pair();
+        let (_quiet, silent) = tcp_pair();
+        let id = proactor.submit(recv(fd(&server)), 0);
+        let other = proactor.submit(recv(fd(&silent)), 0);
+        expect_quiet(&mut proactor);
+        Child::fork(|| {
+            limit(libc::RLIMIT_NOFILE, highest_fd() + 1);
+            let mut fillers = Vec::new();
+            while let Ok(file) = std::fs::File::open("/dev/null") {
+                fillers.push(file);
+            }
+            // 1. Without a place a wait says so; with one, epoll has a waker but no set yet.
+            for _ in 0..2 {
+                proactor.wait(Some(Duration::ZERO)).expect_err("there was a place");
+            }
+            fillers.pop();
+            assert_eq!(proactor.wait(Some(Duration::ZERO)).is_ok(), driver == Choice::Uring);
+            // 2. What is done meanwhile counts.
+            proactor.waker().wake();
+            assert_eq!(proactor.settle(other).unwrap().result, Err(Errno::CANCELED));
+            // 3. With room for both all goes on.
+            fillers.clear();
+            client.write_all(b"x").unwrap();
+            assert_eq!(expect_one(&mut proactor, id).result, Ok(1));
+            assert_eq!(proactor.in_flight(), 0);
+        })
+        .succeeds();
     });
 }
 
