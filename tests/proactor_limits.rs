@@ -17,6 +17,7 @@ on_both_drivers! {
     a_multishot_receive_waits_for_leases_and_loses_nothing,
     a_dropped_lease_returns_to_the_pool,
     a_lease_dropped_on_another_thread_wakes_the_receive_that_waits_for_it,
+    a_receive_behind_a_cancelled_one_that_waited_for_a_buffer_goes_on,
     a_driver_that_is_given_up_gives_its_buffers_back,
     ten_thousand_operations_pass_a_queue_of_eight,
     completions_beyond_the_queue_all_arrive,
@@ -109,6 +110,22 @@ fn a_lease_dropped_on_another_thread_wakes_the_receive_that_waits_for_it(driver:
         assert_eq!(bytes(&mut proactor, last), [1; 64]);
         thread.join().unwrap();
     }
+}
+
+fn a_receive_behind_a_cancelled_one_that_waited_for_a_buffer_goes_on(driver: Choice) {
+    let mut proactor = small(driver);
+    let (mut client, server) = tcp_pair();
+    let many = proactor.submit(Op::RecvMany { fd: fd(&server) }, 0);
+    client.write_all(&[1; 64 * 5]).unwrap();
+    // 1. All four buffers are lent. 2. A receive that needs none is behind. 3. The one in front is cancelled.
+    let held = reap_until(&mut proactor, |all| all.len() == 4);
+    assert!(turn(&mut proactor, Some(Duration::ZERO)).is_empty());
+    let id = proactor.submit(recv(fd(&server)), 0);
+    let early = turn(&mut proactor, Some(Duration::ZERO));
+    assert_eq!(proactor.settle(many).map(|done| done.result), Some(Err(Errno::CANCELED)));
+    let done = early.into_iter().next().unwrap_or_else(|| expect_one(&mut proactor, id));
+    assert_eq!(bytes(&mut proactor, done), [1; 64]);
+    drop(held);
 }
 
 fn a_driver_that_is_given_up_gives_its_buffers_back(driver: Choice) {

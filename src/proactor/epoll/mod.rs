@@ -133,8 +133,14 @@ impl Poller {
         if let Pending::Timeout { deadline, .. } = entry.pending {
             self.deadlines.remove(&(deadline, id));
         }
-        if let Some(file) = entry.pending.fd().and_then(|fd| self.file(fd)) {
+        if let Some(fd) = entry.pending.fd()
+            && let Some(file) = self.file(fd)
+        {
             file.withdraw(id);
+            // One that waited for a buffer held up those behind it, which may need none.
+            if file.readable && !file.readers.is_empty() {
+                self.list(fd);
+            }
         }
         core.give_up(id);
     }
