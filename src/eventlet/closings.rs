@@ -17,6 +17,8 @@ static HUBS_COUNT: AtomicUsize = AtomicUsize::new(0);
 pub struct Closings {
     numbers: Mutex<Vec<RawFd>>,
     has_some: AtomicBool,
+    /// The hub's thread has not ended.
+    is_live: AtomicBool,
     waker: Waker,
 }
 
@@ -27,13 +29,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Closings {
     /// Those of a new hub.
     pub fn new(waker: Waker) -> Arc<Self> {
-        let numbers = Mutex::default();
-        let closings = Arc::new(Self { numbers, has_some: AtomicBool::new(false), waker });
+        let closings = Arc::new(Self {
+            numbers: Mutex::default(),
+            has_some: AtomicBool::new(false),
+            is_live: AtomicBool::new(true),
+            waker,
+        });
         let mut hubs = lock(&HUBS);
         hubs.retain(|hub| hub.strong_count() > 0);
         hubs.push(Arc::downgrade(&closings));
         HUBS_COUNT.fetch_add(1, Ordering::Relaxed);
         closings
+    }
+
+    /// The hub's thread ends: nobody is to be told any more.
+    pub fn end(&self) {
+        if self.is_live.swap(false, Ordering::Relaxed) {
+            HUBS_COUNT.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// What was closed since the last call.
@@ -50,7 +63,7 @@ impl Closings {
 
 impl Drop for Closings {
     fn drop(&mut self) {
-        HUBS_COUNT.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 
@@ -63,7 +76,8 @@ pub fn concern_others(own: Option<&Closings>) -> bool {
 /// Tells the hubs of other threads that the number has been closed.
 pub fn announce(fd: RawFd, own: Option<&Closings>) {
     for hub in lock(&HUBS).iter().filter_map(Weak::upgrade) {
-        if own.is_none_or(|own| !std::ptr::eq(own, Arc::as_ptr(&hub))) {
+        let is_own = own.is_some_and(|own| std::ptr::eq(own, Arc::as_ptr(&hub)));
+        if !is_own && hub.is_live.load(Ordering::Relaxed) {
             lock(&hub.numbers).push(fd);
             hub.has_some.store(true, Ordering::Release);
             hub.waker.wake();

@@ -343,6 +343,7 @@ impl Core {
             super::current::set(None);
         }
         core.has_ended.store(true, Ordering::Release);
+        core.closings.end();
         let all = {
             let mut local = core.local()?.borrow_mut();
             local.stopping = true;
