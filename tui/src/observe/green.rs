@@ -2,14 +2,15 @@
 
 use super::addresses::AddressMap;
 use super::hubs::{hub_of_stack, is_machinery};
-use super::observer::Seen;
 use super::paged::Paged;
+use super::seen::{Prints, Seen};
 use super::stacks::Stacks;
+use super::timers::HubTimers;
 use super::unchanged::{Decoded, Fresh, Unchanged, switches};
 use super::wait::wait_of;
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
 use crate::remote::Memory;
-use crate::state::{Counters, GreenThread, Labelled, NodeId};
+use crate::state::{Counters, GreenThread, NodeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -192,7 +193,7 @@ pub fn present_green(
     python: &Python<'_>,
     stacks: &mut Stacks,
     greens: &[Green],
-    seen: &mut Seen,
+    (seen, timers): (&mut Seen, &mut HubTimers),
     tid_of: &AddressMap<u64, i32>,
 ) -> Vec<GreenThread> {
     let mut classes: AddressMap<u64, Arc<str>> = AddressMap::default();
@@ -210,7 +211,12 @@ pub fn present_green(
                 (None, false) => "green thread",
             };
             let id = NodeId(record.object);
-            let (age_ms, unchanged_ms) = seen.note(id, decoded.print, record.print);
+            let prints = Prints { stack: decoded.print, run: record.print };
+            let seconds = decoded.wait.as_ref().and_then(|wait| wait.seconds);
+            let age = seen.note(id, prints, seconds, || {
+                python.memory.turn_to_next();
+                timers.due_s(python, &decoded.stack)
+            });
             let name = decoded.name.clone().or_else(|| name_of(python, stacks, record));
             GreenThread {
                 id,
@@ -226,8 +232,8 @@ pub fn present_green(
                 role,
                 tid: tid_of.get(&record.main).copied(),
                 parent: (record.parent != 0).then_some(NodeId(record.parent)),
-                age_ms: Labelled::sampled(age_ms),
-                unchanged_ms: Labelled::sampled(unchanged_ms),
+                age_ms: age.age_ms,
+                unchanged_ms: age.unchanged_ms,
                 wait: decoded.wait.clone(),
                 stack: decoded.places.clone(),
                 is_stack_cut: decoded.is_cut || decoded.frames_lost > 0,

@@ -12,12 +12,14 @@ mod native_call;
 mod observer;
 mod paged;
 mod running;
+mod seen;
 mod settled;
 mod stacks;
 mod sync;
 mod task_wait;
 mod tasks;
 mod threads;
+mod timers;
 mod unchanged;
 mod wait;
 

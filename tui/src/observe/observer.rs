@@ -7,15 +7,16 @@ use super::green::{present_green, read_green};
 use super::locks::{StacksOf, find_holders};
 use super::paged::Paged;
 use super::running::{ThreadView, fill_running, thread_of_main};
+use super::seen::Seen;
 use super::stacks::Stacks;
 use super::tasks::{present_tasks, read_tasks};
 use super::threads::{match_threads, os_threads};
+use super::timers::HubTimers;
 use super::unchanged::Unchanged;
 use crate::decode::{GreenletFinder, Python};
 use crate::remote::{AttachError, Mapping, Pause, Peers, Target, describe_link};
 use crate::state::{
-    Counters, Edge, EdgeKind, Fd, GreenThread, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task, Timer,
-    WaitKind,
+    Counters, Edge, EdgeKind, Fd, GreenThread, Process, SNAPSHOT_SCHEMA, Snapshot, Task, Timer, WaitKind,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -57,37 +58,6 @@ impl LookError {
     }
 }
 
-/// When a node was first seen, and since when its stack is the same.
-#[derive(Debug, Default)]
-pub struct Seen {
-    nodes: AddressMap<NodeId, (Instant, Instant, u64, u64)>,
-    round: u64,
-    /// When the round started.
-    now: Option<Instant>,
-}
-
-impl Seen {
-    fn start_round(&mut self) {
-        let round = self.round;
-        self.nodes.retain(|_, (_, _, _, last)| *last == round);
-        self.round += 1;
-        self.now = Some(Instant::now());
-    }
-
-    /// Notes the print of a node's stack, and a word that differs once it has run, even if it came back to the same
-    /// place; returns its age and for how long neither has changed, in milliseconds.
-    pub fn note(&mut self, id: NodeId, stack: u64, run: u64) -> (u64, u64) {
-        let now = self.now.unwrap_or_else(Instant::now);
-        let print = stack.rotate_left(32) ^ run;
-        let entry = self.nodes.entry(id).or_insert((now, now, print, 0));
-        entry.3 = self.round;
-        if entry.2 != print {
-            (entry.1, entry.2) = (now, print);
-        }
-        (now.duration_since(entry.0).as_millis() as u64, now.duration_since(entry.1).as_millis() as u64)
-    }
-}
-
 /// A process under observation.
 #[derive(Debug)]
 pub struct Observer {
@@ -99,6 +69,7 @@ pub struct Observer {
     /// Share of the green threads that the last search did not find.
     unseen: f64,
     seen: Seen,
+    timers: HubTimers,
     unchanged: Unchanged,
     drivers: Drivers,
     peers: (Peers, Option<Instant>),
@@ -145,6 +116,7 @@ impl Observer {
             last_search: None,
             unseen: 0.0,
             seen: Seen::default(),
+            timers: HubTimers::default(),
             unchanged: Unchanged::default(),
             drivers: Drivers::default(),
             peers: (Peers::default(), None),
@@ -200,7 +172,8 @@ impl Observer {
     fn look_at(&mut self, is_stopped: bool) -> Result<Snapshot, LookError> {
         let started = Instant::now();
         self.check_alive()?;
-        self.seen.start_round();
+        self.seen.start_round(&self.target.process);
+        self.timers.start_round();
         let cost_before = self.target.memory.cost();
         let mut counters = Counters::default();
         let maps = self.target.process.maps().unwrap_or_default();
@@ -237,7 +210,8 @@ impl Observer {
         let owners = thread_of_main(&greens, &records, &maps);
         let tid_of: AddressMap<u64, i32> =
             owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
-        let mut green_threads = present_green(&python, &mut self.stacks, &greens, &mut self.seen, &tid_of);
+        let mut green_threads =
+            present_green(&near, &mut self.stacks, &greens, (&mut self.seen, &mut self.timers), &tid_of);
         let (mut tasks, mut edges) = present_tasks(&near, &mut self.stacks, &task_records, &mut self.seen);
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
         let lent = (&self.finder, &mut counters);
@@ -261,7 +235,7 @@ impl Observer {
                 .map_or(0, |since| since.as_millis() as u64),
             took_us: started.elapsed().as_micros() as u64,
             process: self.present_process(kernel.len()),
-            timers: timers(&green_threads, &tasks),
+            timers: timers(&green_threads, &tasks, &self.seen),
             threads,
             green_threads,
             tasks,
@@ -370,7 +344,7 @@ fn join_edges(green_threads: &[GreenThread]) -> Vec<Edge> {
         .collect()
 }
 
-fn timers(green_threads: &[GreenThread], tasks: &[Task]) -> Vec<Timer> {
+fn timers(green_threads: &[GreenThread], tasks: &[Task], seen: &Seen) -> Vec<Timer> {
     let greens = green_threads.iter().map(|green| (green.id, &green.wait));
     let tasks = tasks.iter().map(|task| (task.id, &task.wait));
     greens
@@ -378,7 +352,10 @@ fn timers(green_threads: &[GreenThread], tasks: &[Task]) -> Vec<Timer> {
         .filter_map(|(owner, wait)| {
             let wait = wait.as_ref()?;
             let purpose = if wait.kind == WaitKind::Sleep { "sleep" } else { "timeout" };
-            Some(Timer { owner, seconds: wait.seconds?, purpose, trust: wait.trust })
+            let seconds = wait.seconds?;
+            // It may have begun to wait after this look began.
+            let left_ms = seen.left_ms(owner).map(|left_ms| left_ms.min((seconds * 1e3) as u64));
+            Some(Timer { owner, seconds, left_ms, purpose, trust: wait.trust })
         })
         .collect()
 }

@@ -1,10 +1,11 @@
 //! Tasks of one look, with the edges between them.
 
-use super::observer::Seen;
+use super::seen::{Prints, Seen};
 use super::stacks::{Located, Stacks, places, print_of};
 use super::task_wait::{operation_name, task_wait};
+use super::timers::task_due_s;
 use crate::decode::{Python, TaskRecord, TaskState};
-use crate::state::{Counters, Edge, EdgeKind, Labelled, NodeId, Task, Trust};
+use crate::state::{Counters, Edge, EdgeKind, NodeId, Task, Trust};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -50,7 +51,10 @@ pub fn present_tasks(
             .or_insert_with(|| python.class_path(record.event_loop).unwrap_or_default())
             .clone();
         let stack = places(&chain);
-        let (age_ms, unchanged_ms) = seen.note(from, print_of(&stack), record.awaited);
+        let wait = task_wait(python, record, &chain).map(Arc::new);
+        let prints = Prints { stack: print_of(&stack), run: record.awaited };
+        let seconds = wait.as_ref().and_then(|wait| wait.seconds);
+        let age = seen.note(from, prints, seconds, || task_due_s(python, &chain));
         tasks.push(Task {
             id: from,
             name: record.name.clone().unwrap_or_default(),
@@ -64,9 +68,9 @@ pub fn present_tasks(
             },
             coroutine: coroutine.unwrap_or_default(),
             event_loop,
-            age_ms: Labelled::sampled(age_ms),
-            unchanged_ms: Labelled::sampled(unchanged_ms),
-            wait: task_wait(python, record, &chain).map(Arc::new),
+            age_ms: age.age_ms,
+            unchanged_ms: age.unchanged_ms,
+            wait,
             stack,
             waits_on: targets.into_iter().map(NodeId).collect(),
         });

@@ -1,9 +1,10 @@
 //! What `/proc` says about a process: mappings, identity, threads, the call each thread is in.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +171,15 @@ impl Proc {
         let text = self.text("status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         Some(line.trim().to_owned())
+    }
+
+    /// Now by the monotonic clock that the process reads; `None` if it lives in a time namespace of its own, with another one.
+    pub fn monotonic_s(&self) -> Option<f64> {
+        let namespace = |base: &Path| fs::read_link(base.join("ns/time")).ok();
+        (namespace(&self.base) == namespace(Path::new("/proc/self"))).then(|| {
+            let now = clock_gettime(ClockId::Monotonic);
+            now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+        })
     }
 
     /// Arguments as one line.

@@ -214,7 +214,7 @@ pub struct GreenThread {
     pub parent: Option<NodeId>,
     /// Since evtop first saw it.
     pub age_ms: Labelled<u64>,
-    /// Since its stack last changed, as far as evtop saw.
+    /// Since its stack last changed; inferred if it may have run and come back to the same place.
     pub unchanged_ms: Labelled<u64>,
     /// What it waits for.
     pub wait: Option<Arc<Wait>>,
@@ -239,7 +239,7 @@ pub struct Task {
     pub event_loop: String,
     /// Since evtop first saw it.
     pub age_ms: Labelled<u64>,
-    /// Since its await chain last changed, as far as evtop saw.
+    /// Since its await chain last changed; inferred if it may have run and come back to the same place.
     pub unchanged_ms: Labelled<u64>,
     /// What it waits for.
     pub wait: Option<Arc<Wait>>,
@@ -298,6 +298,8 @@ pub struct Timer {
     pub owner: NodeId,
     /// Seconds asked for.
     pub seconds: f64,
+    /// What was left of them at the look; `null` if its timer could not be read.
+    pub left_ms: Option<u64>,
     /// What for (`sleep`, `timeout`).
     pub purpose: &'static str,
     /// How sure this is.

@@ -132,7 +132,7 @@ fn of_green(model: &Model, green: &GreenThread) -> Detail {
     detail.exact("identity", format!("{} {}", green.class, green.id));
     detail.exact("state", green.state);
     detail.fact("seen for", span(green.age_ms.value as f64), green.age_ms.trust);
-    detail.fact("stack unchanged", span(green.unchanged_ms.value as f64), green.unchanged_ms.trust);
+    detail.fact("at this place", span(green.unchanged_ms.value as f64), green.unchanged_ms.trust);
     if let Some(tid) = green.tid {
         detail.exact("thread", tid.to_string());
     }
@@ -154,7 +154,7 @@ fn of_task(task: &Task) -> Detail {
     detail.exact("state", task.state);
     detail.exact("event loop", task.event_loop.clone());
     detail.fact("seen for", span(task.age_ms.value as f64), task.age_ms.trust);
-    detail.fact("chain unchanged", span(task.unchanged_ms.value as f64), task.unchanged_ms.trust);
+    detail.fact("at this place", span(task.unchanged_ms.value as f64), task.unchanged_ms.trust);
     if let Some(wait) = &task.wait {
         detail.wait(wait);
     }
@@ -164,8 +164,8 @@ fn of_task(task: &Task) -> Detail {
 
 fn with_timer(mut detail: Detail, snapshot: &Snapshot, model: &Model, id: NodeId) -> Detail {
     if let Some(timer) = snapshot.timers.iter().find(|timer| timer.owner == id) {
-        let left = left_ms(timer, model.node(id).map_or(0, Node::unchanged_ms));
-        detail.fact("left at most", span(left), Trust::Inferred);
+        let (left, trust) = left_ms(timer, model.node(id).map_or(0, Node::unchanged_ms));
+        detail.fact("left", span(left), trust);
     }
     detail
 }

@@ -153,8 +153,13 @@ pub fn snapshot() -> Snapshot {
         [(9, "tcp 127.0.0.1:8080 → 127.0.0.1:50001", 3), (11, "tcp 127.0.0.1:50100 → 127.0.0.1:5432", 5)];
     let fds =
         fds.map(|(fd, target, id)| Fd { fd, target: target.into(), waiters: vec![NodeId(id)] }).to_vec();
-    let timer =
-        |owner, seconds, purpose| Timer { owner: NodeId(owner), seconds, purpose, trust: Trust::Exact };
+    let timer = |owner, seconds, left_ms| Timer {
+        owner: NodeId(owner),
+        seconds,
+        left_ms,
+        purpose: "sleep",
+        trust: Trust::Exact,
+    };
     Snapshot {
         schema: SNAPSHOT_SCHEMA,
         taken_at_ms: NOW_MS,
@@ -173,7 +178,7 @@ pub fn snapshot() -> Snapshot {
         tasks,
         edges: edges(),
         fds,
-        timers: vec![timer(6, 30.0, "sleep"), timer(2, 3600.0, "sleep")],
+        timers: vec![timer(6, 30.0, Some(17_300)), timer(2, 3600.0, None)],
         counters: Counters {
             green_threads_found: 13,
             green_threads_lost: 2,

@@ -15,7 +15,7 @@ pub const COLUMNS: &[Column] = &[
     Column::text("Waited on, and who waits", Width::Share(3)).label(Trust::Exact),
     Column::text("Why", Width::Fixed(10)),
     Column::number("Waiting", 9).label(Trust::Exact),
-    Column::number("Still", 7).label(Trust::Sampled).from(70),
+    Column::number("Still", 7).label(Trust::Inferred).from(70),
     Column::text("Is itself", Width::Share(3)),
 ];
 

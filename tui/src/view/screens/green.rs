@@ -13,7 +13,7 @@ pub const STILL: usize = 2;
 pub const COLUMNS: &[Column] = &[
     Column::text("State", Width::Fixed(11)).label(Trust::Exact),
     Column::number("Age", 7).label(Trust::Sampled).from(70),
-    Column::number("Still", 7).label(Trust::Sampled),
+    Column::number("Still", 7).label(Trust::Inferred),
     Column::text("Function", Width::Share(2)).label(Trust::Exact),
     Column::text("Waits for", Width::Share(3)),
     Column::place("At", Width::Share(2)).label(Trust::Exact).from(76),

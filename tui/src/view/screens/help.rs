@@ -16,7 +16,8 @@ const LABELS: [&str; 5] = [
     "= exact     read from the process or the kernel, and consistent when checked again",
     "≈ sampled   true at the instants it was looked at; what lies between is unknown",
     "~ inferred  concluded from other values",
-    "Still       the same stack at every look for so long; it may have moved and come back in between",
+    "Still       at the same place at every look for so long; only of who sleeps on a timer that can be read it is known that it \
+     has not run and come back in between",
     "A mark in a header holds for the column; a column without one has a mark at each value.",
 ];
 

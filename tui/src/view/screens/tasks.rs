@@ -13,7 +13,7 @@ pub const COLUMNS: &[Column] = &[
     Column::text("Task", Width::Share(3)).label(Trust::Exact),
     Column::text("State", Width::Fixed(9)).label(Trust::Exact),
     Column::number("Age", 7).label(Trust::Sampled).from(90),
-    Column::number("Still", 7).label(Trust::Sampled),
+    Column::number("Still", 7).label(Trust::Inferred),
     Column::text("Coroutine", Width::Share(2)).label(Trust::Exact).from(100),
     Column::text("Waits for", Width::Share(3)),
     Column::place("At", Width::Share(2)).label(Trust::Exact).from(76),
