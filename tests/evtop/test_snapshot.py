@@ -105,6 +105,44 @@ def test_every_task_shows_what_it_awaits(start, python, hub):
     assert kinds == ["uringhub" if hub.startswith("loop-") else hub]
 
 
+def test_whom_a_task_waits_on_is_told_through_each_function_of_asyncio(start, python):
+    snapshot = dump(start(python, "waits_children.py").read("ready"))
+    waiting = {
+        name: node
+        for name, node in by_name(snapshot["tasks"], "coroutine").items()
+        if name.startswith("waits_in")
+    }
+    edges = {}
+    for edge in snapshot["edges"]:
+        edges.setdefault(edge["from"], []).append(edge["kind"])
+    seen = {name.removeprefix("waits_in_"): edges[node["id"]] for name, node in waiting.items()}
+    expected = {
+        "task_group": ["task_group"] * 2,
+        "wait": ["wait"] * 2,
+        "wait_for": ["await"],
+        "shield": ["shield"],
+        "shielded_gather": ["shield"] * 2,
+        "gather": ["gather"] * 3,
+    }
+    if "waits_in_task_group" not in waiting:
+        del expected["task_group"]  # Python 3.10
+    assert seen == expected
+    sleepers = {task["id"] for task in snapshot["tasks"] if task["coroutine"] == "sleeps"}
+    for name, node in waiting.items():
+        assert set(node["waits_on"]) <= sleepers, name
+        assert node["wait"]["kind"] in ("task", "gather"), node["wait"]
+
+
+def test_of_very_many_children_the_rest_is_counted(start, python):
+    pid = start(python, "waits_children.py", 5000).read("ready")
+    snapshot = dump(pid)
+    gather = by_name(snapshot["tasks"], "coroutine")["waits_in_gather"]
+    assert (len(gather["waits_on"]), gather["waits_on_more"]) == (4096, 904)
+    assert snapshot["counters"]["edges_cut"] == 904
+    text = evtop("--once", pid).stdout
+    assert "→ … and 4992 more" in text and "904 edges of the graph" in text
+
+
 @pytest.mark.parametrize("hub", ["eventlet-asyncio", "hub-uring", "hub-epoll"], indirect=True)
 def test_who_waits_across_the_two_worlds_is_told(start, python, hub):
     pid = start(python, "waits_worlds.py", hub).read("ready")

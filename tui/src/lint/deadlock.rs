@@ -20,7 +20,12 @@ impl Lint for Deadlock {
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
         let mut next: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
         // A semaphore may have other holders, who go on and release it.
-        for edge in context.snapshot.edges.iter().filter(|edge| edge.kind != EdgeKind::Semaphore) {
+        for edge in context
+            .snapshot
+            .edges
+            .iter()
+            .filter(|edge| !matches!(edge.kind, EdgeKind::Semaphore | EdgeKind::Wait))
+        {
             next.entry(edge.from).or_default().push(edge.to);
         }
         let mut starts: Vec<NodeId> = next.keys().copied().collect();

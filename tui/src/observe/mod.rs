@@ -4,6 +4,7 @@
 mod addresses;
 mod bridge;
 mod candidates;
+mod children;
 mod drivers;
 mod green;
 mod hubs;

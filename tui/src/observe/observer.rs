@@ -212,7 +212,10 @@ impl Observer {
             owners.iter().filter_map(|(&main, state)| Some((main, matched.get(state)?.tid))).collect();
         let mut green_threads =
             present_green(&near, &mut self.stacks, &greens, (&mut self.seen, &mut self.timers), &tid_of);
-        let (mut tasks, mut edges) = present_tasks(&near, &mut self.stacks, &task_records, &mut self.seen);
+        let (mut tasks, mut edges) = {
+            let lent = (&mut self.seen, &mut counters);
+            present_tasks(&near, &mut self.stacks, &task_records, lent)
+        };
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
         let lent = (&self.finder, &mut counters);
         let threads =

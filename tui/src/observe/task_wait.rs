@@ -1,13 +1,14 @@
 //! What an asyncio task waits for, from its await chain.
 
+use super::children::Awaited;
 use super::stacks::Located;
 use super::sync::sync_wait;
 use super::wait::{plain, sleep_text, socket_fd};
 use crate::decode::{Python, TaskRecord, TaskState};
-use crate::state::{NodeId, Trust, Wait, WaitKind};
+use crate::state::{EdgeKind, NodeId, Trust, Wait, WaitKind};
 
 /// The wait of a task; its chain is innermost first.
-pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located]) -> Option<Wait> {
+pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located], on: &Awaited) -> Option<Wait> {
     match record.state {
         TaskState::Waiting => {}
         TaskState::Ready | TaskState::Created => {
@@ -18,10 +19,23 @@ pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located]) ->
     let awaited = (record.awaited != 0).then_some(NodeId(record.awaited));
     let known = operation_wait(python, record.leaf)
         .or_else(|| chain.iter().find_map(|located| library_wait(python, located)));
-    let known = sync_wait(python, chain).or(known);
+    let known = sync_wait(python, chain).or_else(|| wait_for_several(on)).or(known);
     let mut wait = known.unwrap_or_else(|| future_wait(python, record));
     wait.object = wait.object.or(awaited);
     Some(wait)
+}
+
+/// The wait of asyncio's own coroutines for tasks.
+fn wait_for_several(on: &Awaited) -> Option<Wait> {
+    let count = on.tasks.len() + on.cut;
+    let (kind, what) = match on.kind? {
+        EdgeKind::TaskGroup => (WaitKind::Gather, format!("task group of {count}")),
+        EdgeKind::Wait => (WaitKind::Gather, format!("some of {count} tasks")),
+        EdgeKind::Shield => (WaitKind::Task, "task behind a shield".to_owned()),
+        EdgeKind::Await => (WaitKind::Task, "task to end".to_owned()),
+        _ => return None,
+    };
+    Some(plain(kind, what, Trust::Exact))
 }
 
 /// The method that made an operation of uringhub's loop: a coroutine without a frame (`uringhub.operations`).

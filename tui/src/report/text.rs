@@ -1,7 +1,7 @@
 //! A snapshot as plain text.
 
 use super::plain::Plain;
-use crate::state::{Frame, NodeId, Snapshot, Trust, Wait};
+use crate::state::{Frame, NodeId, Snapshot, Task, Trust, Wait};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -51,13 +51,19 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         let (name, coroutine) = (Plain(&task.name), Plain(&task.coroutine));
         write!(out, "\n{} {name} {coroutine} [{}]", task.id, task.state)?;
         write_wait(out, snapshot, task.wait.as_deref())?;
+        write_waits_on(out, snapshot, task)?;
         write_stack(out, &task.stack)?;
     }
     let lost = &snapshot.counters;
     writeln!(
         out,
-        "\nNot shown: {} green threads that ended meanwhile, {} torn stacks, {} undecodable frames, {} undecodable tasks",
-        lost.green_threads_lost, lost.stacks_torn, lost.frames_undecodable, lost.tasks_undecodable
+        "\nNot shown: {} green threads that ended meanwhile, {} torn stacks, {} undecodable frames, {} undecodable tasks, \
+         {} edges of the graph",
+        lost.green_threads_lost,
+        lost.stacks_torn,
+        lost.frames_undecodable,
+        lost.tasks_undecodable,
+        lost.edges_cut
     )?;
     if lost.is_paused {
         writeln!(out, "The process was stopped for {:.1} ms", lost.paused_us as f64 / 1000.0)?;
@@ -94,6 +100,19 @@ fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std
         }
     }
     writeln!(out)
+}
+
+/// The tasks that a task waits on: some by name, the rest by number.
+fn write_waits_on(out: &mut String, snapshot: &Snapshot, task: &Task) -> std::fmt::Result {
+    const SHOWN: usize = 8;
+    let (shown, rest) = task.waits_on.split_at(task.waits_on.len().min(SHOWN));
+    for &id in shown {
+        writeln!(out, "    → {id} {}", Plain(name_of(snapshot, id)))?;
+    }
+    match rest.len() + task.waits_on_more {
+        0 => Ok(()),
+        more => writeln!(out, "    → … and {more} more"),
+    }
 }
 
 /// The name of a green thread, or the coroutine of a task.

@@ -245,8 +245,10 @@ pub struct Task {
     pub wait: Option<Arc<Wait>>,
     /// Its await chain, innermost first.
     pub stack: Vec<Arc<Frame>>,
-    /// Tasks it waits on, directly or through a gather.
+    /// Tasks it waits on: directly, through a gather, `TaskGroup`, `wait`, `wait_for` or `shield`.
     pub waits_on: Vec<NodeId>,
+    /// How many more it waits on that are not listed.
+    pub waits_on_more: usize,
 }
 
 /// Why an edge exists.
@@ -257,6 +259,12 @@ pub enum EdgeKind {
     Await,
     /// A task awaits a gather that holds a task.
     Gather,
+    /// A task is at the end of a `TaskGroup` that holds a task.
+    TaskGroup,
+    /// A task is in `asyncio.wait` for a task and others, of which one may be enough.
+    Wait,
+    /// A task awaits a task through `asyncio.shield`: if the one is cancelled, the other is not.
+    Shield,
     /// A green thread waits for another's end.
     Join,
     /// A green thread or task waits for a lock another holds.
@@ -324,6 +332,8 @@ pub struct Counters {
     pub frames: usize,
     /// Frames whose code object could not be decoded, not shown.
     pub frames_undecodable: usize,
+    /// Edges not shown, of tasks that wait on very many.
+    pub edges_cut: usize,
     /// Registered tasks that did not decode.
     pub tasks_undecodable: usize,
     /// `process_vm_readv` calls.

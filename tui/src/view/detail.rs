@@ -109,9 +109,14 @@ fn of_node(model: &Model, snapshot: &Snapshot, id: NodeId) -> Option<Detail> {
         Node::Green(green) => of_green(model, green),
         Node::Task(task) => of_task(task),
     };
-    for edge in snapshot.edges.iter().filter(|edge| edge.from == id).take(EDGES_SHOWN) {
+    let mut targets = snapshot.edges.iter().filter(|edge| edge.from == id);
+    for edge in targets.by_ref().take(EDGES_SHOWN) {
         let text = format!("{} ({})", model.node_name(edge.to), edge_name(edge.kind));
         detail.fact("waits on", text, edge.trust);
+    }
+    let more = targets.count() + model.node(id).map_or(0, Node::waits_on_more);
+    if more > 0 {
+        detail.exact("and on", format!("{more} more"));
     }
     let waiters: Vec<_> = snapshot.edges.iter().filter(|edge| edge.to == id).collect();
     for edge in waiters.iter().take(EDGES_SHOWN) {

@@ -137,6 +137,14 @@ impl<'m> Node<'m> {
         }
     }
 
+    /// How many more tasks it waits on than there are edges.
+    pub fn waits_on_more(self) -> usize {
+        match self {
+            Self::Green(_) => 0,
+            Self::Task(task) => task.waits_on_more,
+        }
+    }
+
     /// Its state in one word.
     pub fn state(self) -> &'static str {
         match self {

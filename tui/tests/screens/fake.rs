@@ -66,6 +66,7 @@ pub fn task(id: u64, name: &str, wait: Wait, waits_on: &[u64]) -> Task {
         wait: Some(wait.into()),
         stack: vec![frame("fetch_all", "/srv/shop/jobs.py", 31)],
         waits_on: waits_on.iter().copied().map(NodeId).collect(),
+        waits_on_more: 0,
     }
 }
 

@@ -24,6 +24,9 @@ pub fn edge_name(kind: EdgeKind) -> &'static str {
     match kind {
         EdgeKind::Await => "await",
         EdgeKind::Gather => "gather",
+        EdgeKind::TaskGroup => "task group",
+        EdgeKind::Wait => "wait",
+        EdgeKind::Shield => "shield",
         EdgeKind::Join => "join",
         EdgeKind::Lock => "lock",
         EdgeKind::Semaphore => "semaphore",
