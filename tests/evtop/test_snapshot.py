@@ -133,6 +133,18 @@ def test_whom_a_task_waits_on_is_told_through_each_function_of_asyncio(start, py
         assert node["wait"]["kind"] in ("task", "gather"), node["wait"]
 
 
+@pytest.mark.parametrize("world", ["eventlet", "asyncio"])
+def test_a_time_limit_around_a_wait_is_seen(start, python, world):
+    snapshot = dump(start(python, "waits_limited.py", world).read("ready"))
+    nodes = snapshot["green_threads"] if world == "eventlet" else snapshot["tasks"]
+    waiting = by_name(nodes, "name" if world == "eventlet" else "coroutine").items()
+    limits = {name: node["wait"].get("timeout") for name, node in waiting if name.startswith("waits_")}
+    assert limits.pop("waits_without") is None
+    assert len(limits) >= 2
+    for name, limit in limits.items():
+        assert 590 < limit["value"] <= 600, (name, limit)
+
+
 def test_of_very_many_children_the_rest_is_counted(start, python):
     pid = start(python, "waits_children.py", 5000).read("ready")
     snapshot = dump(pid)

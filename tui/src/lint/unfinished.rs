@@ -1,4 +1,4 @@
-//! Who was in the same place at every look for a long time, and has no timeout.
+//! Who was in the same place at every look for a long time, and has no timeout that could be seen.
 
 use super::finding::{Context, Finding, Lint, Severity, Waiter, at, roughly};
 use crate::state::{Trust, WaitKind};
@@ -17,7 +17,7 @@ impl Lint for Unfinished {
     }
 
     fn example(&self) -> &'static str {
-        "3 were in the same place at every look for 12 min, without a timeout: worker waits for event at jobs.py:41 in worker"
+        "3 were in the same place at every look for 12 min, no timeout was seen: worker waits for event at jobs.py:41 in worker"
     }
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
@@ -32,7 +32,7 @@ impl Lint for Unfinished {
                     subject: at(frame),
                     severity: Severity::Note,
                     text: format!(
-                        "{} {verb} in the same place at every look for {}, without a timeout: {} waits for {} at {}",
+                        "{} {verb} in the same place at every look for {}, no timeout was seen: {} waits for {} at {}",
                         group.len(),
                         roughly(still_ms),
                         group[0].name,
@@ -55,6 +55,7 @@ fn is_suspect(waiter: &Waiter<'_>) -> bool {
     let least_ms = if matches!(wait.kind, WaitKind::Read | WaitKind::Write) { STILL_IO_MS } else { STILL_MS };
     waiter.unchanged_ms >= least_ms
         && wait.seconds.is_none()
+        && wait.timeout.is_none()
         && !matches!(wait.kind, WaitKind::Sleep | WaitKind::Turn)
         && !wait.text.contains("accept")
         && !wait.target.as_ref().is_some_and(|target| target.contains("listening"))

@@ -2,12 +2,13 @@
 
 use super::addresses::AddressMap;
 use super::hubs::{hub_of_stack, is_machinery};
+use super::limits::time_limit;
 use super::paged::Paged;
 use super::seen::{Prints, Seen};
 use super::stacks::Stacks;
 use super::timers::HubTimers;
 use super::unchanged::{Decoded, Fresh, Unchanged, switches};
-use super::wait::wait_of;
+use super::wait::{can_be_limited, wait_of};
 use crate::decode::{GreenletFinder, GreenletRecord, GreenletState, Python, Walk};
 use crate::remote::Memory;
 use crate::state::{Counters, GreenThread, NodeId};
@@ -73,7 +74,12 @@ fn decode(python: &Python<'_>, stacks: &mut Stacks, record: &GreenletRecord, wal
     let mut decoded = Decoded::new(stack, walk.is_cut, lost);
     decoded.hub = hub_of_stack(python, &decoded.stack);
     if record.state == GreenletState::Suspended && decoded.hub.is_none() {
-        decoded.wait = wait_of(python, &decoded.stack).map(Arc::new);
+        decoded.wait = wait_of(python, &decoded.stack).map(|mut wait| {
+            if can_be_limited(&wait) {
+                wait.timeout = time_limit(python, &decoded.stack, None);
+            }
+            Arc::new(wait)
+        });
     }
     let own = decoded.stack.iter().rev().find(|located| !is_machinery(&located.frame));
     let outermost = own.or(decoded.stack.last());

@@ -132,15 +132,20 @@ fn locks_of_frame(
 
 /// The lock whose bound exit method this is; a condition's is that of the lock inside.
 fn lock_of_exit(python: &Python<'_>, value: u64, wanted: &HashSet<u64>) -> Option<u64> {
-    /// `im_self` of a bound method and `m_self` of a built-in one.
-    const SELF: u64 = 24;
-    let class = python.type_of(value).filter(|_| value.is_multiple_of(8))?;
-    let is_method = class == python.interpreter.types.method
-        || python.type_name(class).as_deref() == Some("builtin_function_or_method");
-    let object = python.field(value, SELF).filter(|_| is_method)?;
+    let object = owner_of_exit(python, value)?;
     if wanted.contains(&object) {
         return Some(object);
     }
     let is_condition = python.type_name_of(object).as_deref() == Some("Condition");
     python.attribute(object, "_lock").filter(|lock| is_condition && wanted.contains(lock))
+}
+
+/// The object whose bound method a value is, as the exit method of a block that is entered.
+pub fn owner_of_exit(python: &Python<'_>, value: u64) -> Option<u64> {
+    /// `im_self` of a bound method and `m_self` of a built-in one.
+    const SELF: u64 = 24;
+    let class = python.type_of(value).filter(|_| value.is_multiple_of(8))?;
+    let is_method = class == python.interpreter.types.method
+        || python.type_name(class).as_deref() == Some("builtin_function_or_method");
+    python.field(value, SELF).filter(|_| is_method)
 }

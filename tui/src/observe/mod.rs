@@ -8,6 +8,7 @@ mod children;
 mod drivers;
 mod green;
 mod hubs;
+mod limits;
 mod locks;
 mod native_call;
 mod observer;

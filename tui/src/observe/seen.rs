@@ -22,6 +22,7 @@ struct Known {
     print: u64,
     round: u64,
     due: Option<Due>,
+    limit: Option<Option<Labelled<f64>>>,
 }
 
 /// When the wait of a node is over.
@@ -91,8 +92,14 @@ impl Seen {
     ) -> Age {
         let now = self.now.unwrap_or_else(Instant::now);
         let print = prints.stack.rotate_left(32) ^ prints.run;
-        let known =
-            self.nodes.entry(id).or_insert(Known { first: now, since: now, print: 0, round: 0, due: None });
+        let known = self.nodes.entry(id).or_insert(Known {
+            first: now,
+            since: now,
+            print: 0,
+            round: 0,
+            due: None,
+            limit: None,
+        });
         let is_new = known.round == 0;
         known.round = self.round;
         known.due = seconds.zip(self.now_s).map(|(seconds, now_s)| match known.due {
@@ -108,6 +115,7 @@ impl Seen {
         let print = print ^ at_s.map_or(0, |at_s| at_s.to_bits());
         if is_new || known.print != print {
             (known.since, known.print) = (now, print);
+            known.limit = None;
         }
         let unchanged_ms = now.duration_since(known.since).as_millis() as u64;
         Age {
@@ -117,6 +125,16 @@ impl Seen {
                 None => Labelled::inferred(unchanged_ms),
             },
         }
+    }
+
+    /// The time limit around a node's wait, read once as long as it stands at its place; `read` is given the time now.
+    pub fn limit(
+        &mut self,
+        id: NodeId,
+        read: impl FnOnce(Option<f64>) -> Option<Labelled<f64>>,
+    ) -> Option<Labelled<f64>> {
+        let now_s = self.now_s;
+        *self.nodes.get_mut(&id)?.limit.get_or_insert_with(|| read(now_s))
     }
 
     /// What is left of a node's wait, if its timer could be read.

@@ -1,10 +1,12 @@
 //! Tasks of one look, with the edges between them.
 
 use super::children::awaited_tasks;
+use super::limits::{hand_on, time_limit};
 use super::seen::{Prints, Seen};
 use super::stacks::{Located, Stacks, places, print_of};
 use super::task_wait::{operation_name, task_wait};
 use super::timers::task_due_s;
+use super::wait::can_be_limited;
 use crate::decode::{Python, TaskRecord, TaskState};
 use crate::state::{Counters, Edge, NodeId, Task, Trust};
 use std::collections::{HashMap, HashSet};
@@ -52,10 +54,14 @@ pub fn present_tasks(
             .or_insert_with(|| python.class_path(record.event_loop).unwrap_or_default())
             .clone();
         let stack = places(&chain);
-        let wait = task_wait(python, record, &chain, &awaited).map(Arc::new);
+        let mut wait = task_wait(python, record, &chain, &awaited).map(Arc::new);
         let prints = Prints { stack: print_of(&stack), run: record.awaited };
         let seconds = wait.as_ref().and_then(|wait| wait.seconds);
         let age = seen.note(from, prints, seconds, || task_due_s(python, &chain));
+        if let Some(wait) = wait.as_mut().filter(|wait| can_be_limited(wait)) {
+            let limit = seen.limit(from, |now_s| time_limit(python, &chain, now_s));
+            Arc::make_mut(wait).timeout = limit;
+        }
         tasks.push(Task {
             id: from,
             name: record.name.clone().unwrap_or_default(),
@@ -77,6 +83,7 @@ pub fn present_tasks(
             waits_on_more: awaited.cut,
         });
     }
+    hand_on(&mut tasks, &edges);
     (tasks, edges)
 }
 

@@ -17,8 +17,14 @@ pub fn plain(kind: WaitKind, text: impl Into<String>, trust: Trust) -> Wait {
         seconds: None,
         object: None,
         holders: None,
+        timeout: None,
         trust,
     }
+}
+
+/// A sleep ends by itself: nobody asks for a limit around it.
+pub fn can_be_limited(wait: &Wait) -> bool {
+    !matches!(wait.kind, WaitKind::Sleep | WaitKind::Turn)
 }
 
 /// A sleep for people: 0.15 + 0.3 is 0.45.

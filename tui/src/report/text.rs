@@ -90,6 +90,9 @@ fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std
     if let Some(target) = &wait.target {
         write!(out, " ({})", Plain(target))?;
     }
+    if let Some(timeout) = &wait.timeout {
+        write!(out, ", within {} s", (timeout.value * 1e3).round() / 1e3)?;
+    }
     if let Some(holders) = &wait.holders {
         match &*holders.value {
             [] => write!(out, ", holder unknown")?,

@@ -191,6 +191,9 @@ pub struct Wait {
     /// Who holds the lock that is waited for; empty if nobody was found, absent if it is no lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holders: Option<Labelled<Vec<NodeId>>>,
+    /// Seconds of the innermost time limit that was found around it; another one may have been set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Labelled<f64>>,
     /// How sure this is.
     pub trust: Trust,
 }

@@ -64,6 +64,9 @@ impl Detail {
         if let Some(seconds) = wait.seconds {
             self.fact("seconds", seconds.to_string(), wait.trust);
         }
+        if let Some(timeout) = wait.timeout {
+            self.fact("time limit", format!("{} s", (timeout.value * 1e3).round() / 1e3), timeout.trust);
+        }
         if let Some(object) = wait.object {
             self.exact("object", object.to_string());
         }

@@ -26,6 +26,7 @@ pub fn wait(kind: WaitKind, text: &str) -> Wait {
         seconds: None,
         object: None,
         holders: None,
+        timeout: None,
         trust: Trust::Exact,
     }
 }
