@@ -57,8 +57,8 @@ pub struct Context<'a> {
     pub sites: &'a [&'a Site],
     /// The watcher's counters.
     pub watch: &'a WatchCounters,
-    /// Thousandths of the last half minute in which a hub was blocked.
-    pub blocked_permille: u64,
+    /// The thread of the hub that was blocked most in the last half minute, and for how many thousandths of it.
+    pub worst_hub: Option<(i32, u64)>,
     /// Hub threads that are blocked now.
     pub blocked: &'a [Blocked],
 }

@@ -20,7 +20,8 @@ impl Lint for Starvation {
     }
 
     fn check(&self, context: &Context<'_>) -> Vec<Finding> {
-        let permille = context.blocked_permille;
+        let (tid, permille) = context.worst_hub.unwrap_or_default();
+        let of_thread = if context.watch.threads > 1 { format!(" of thread {tid}") } else { String::new() };
         if permille < WARN_PERMILLE {
             return Vec::new();
         }
@@ -33,7 +34,10 @@ impl Lint for Starvation {
             lint: self.name(),
             subject: String::new(),
             severity: if permille < ERROR_PERMILLE { Severity::Warning } else { Severity::Error },
-            text: format!("The hub was blocked for {} % of the last half minute{by}", permille / 10),
+            text: format!(
+                "The hub{of_thread} was blocked for {} % of the last half minute{by}",
+                permille / 10
+            ),
             advice: "mend the call sites of the Blocking screen from the top: nobody else runs meanwhile",
             trust: Trust::Sampled,
             nodes: Vec::new(),

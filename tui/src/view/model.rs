@@ -83,7 +83,7 @@ impl Model {
             snapshot: &snapshot,
             sites: &sites,
             watch: &self.watch,
-            blocked_permille: self.pulse.blocked_permille(60),
+            worst_hub: self.pulse.worst_hub(60),
             blocked: &self.blocked,
         });
         self.places = OnceCell::new();

@@ -24,7 +24,7 @@ struct Case {
     snapshot: Snapshot,
     sites: Sites,
     watch: WatchCounters,
-    blocked_permille: u64,
+    worst_hub: Option<(i32, u64)>,
     blocked: Vec<Blocked>,
 }
 
@@ -33,7 +33,7 @@ fn case(snapshot: Snapshot) -> Case {
         snapshot,
         sites: Sites::default(),
         watch: WatchCounters::default(),
-        blocked_permille: 0,
+        worst_hub: None,
         blocked: Vec::new(),
     }
 }
@@ -45,7 +45,7 @@ impl Case {
             snapshot: &self.snapshot,
             sites: &sites,
             watch: &self.watch,
-            blocked_permille: self.blocked_permille,
+            worst_hub: self.worst_hub,
             blocked: &self.blocked,
         };
         LINTS.iter().find(|known| known.name() == lint).expect("a lint of that name").check(&context)
@@ -127,7 +127,7 @@ fn a_hub_thread_that_the_watcher_finds_in_one_call_for_a_second_is_blocked_now()
 #[test]
 fn a_hub_blocked_for_a_third_of_the_time_starves_the_others() {
     let mut case = case(only(Vec::new()));
-    (case.sites, case.blocked_permille) = (sleeps(1), 345);
+    (case.sites, case.worst_hub) = (sleeps(1), Some((4242, 345)));
     case.says_its_example("starvation");
 }
 

@@ -83,6 +83,7 @@ impl Page<'_> {
             lines.push(self.named("Command=", &snapshot.process.command));
             lines.push(self.named("Code=", &snapshot.process.interpreter));
         }
+        let (blocked, hubs) = (self.model.pulse.blocked_hubs(60), self.model.watch.threads);
         let hubs: Vec<String> = snapshot
             .threads
             .iter()
@@ -90,15 +91,19 @@ impl Page<'_> {
                 let hub = thread.hub.as_ref()?;
                 let driver = hub.value.driver.as_deref().map(|driver| format!(" on {driver}"));
                 let activity = &thread.activity;
+                let blocked = blocked.iter().find(|(tid, _)| hubs > 1 && *tid == thread.tid);
+                let blocked = blocked
+                    .map(|(_, permille)| format!(", blocked ≈{}.{} % of 30 s", permille / 10, permille % 10));
                 let preposition = if activity.value == "running" { "" } else { "in " };
                 Some(format!(
-                    "{}{}{}, thread {} {}{preposition}{}",
+                    "{}{}{}, thread {} {}{preposition}{}{}",
                     mark(hub.trust),
                     hub.value.kind,
                     driver.unwrap_or_default(),
                     thread.tid,
                     mark(activity.trust),
-                    activity.value
+                    activity.value,
+                    blocked.unwrap_or_default()
                 ))
             })
             .collect();
@@ -137,15 +142,19 @@ impl Page<'_> {
     /// Blocked time as a sparkline, one column per half second.
     fn pulse(&self, rows: usize) -> Vec<Line<'static>> {
         let pulse = &self.model.pulse;
-        let permille = pulse.blocked_permille(60);
+        let (tid, permille) = pulse.worst_hub(60).unwrap_or_default();
+        let of_hub = match self.model.watch.threads {
+            hubs if hubs > 1 && permille > 0 => format!(", thread {tid}, the worst of {hubs} hubs"),
+            _ => String::new(),
+        };
         let longest = pulse.longest_ms().map_or(String::new(), |(longest, typical)| {
             format!("; longest stretch ≈{}, typical ≈{}", span(longest), span(typical))
         });
-        let text = format!("Blocked ≈{}.{} % of 30 s{longest}", permille / 10, permille % 10);
+        let text = format!("Blocked ≈{}.{} % of 30 s{of_hub}{longest}", permille / 10, permille % 10);
         let mut lines = vec![self.heading(text)];
-        let count = pulse.beats().len();
-        let shown: Vec<u64> =
-            pulse.beats().skip(count.saturating_sub(self.width)).map(|beat| beat.blocked_ms).collect();
+        let beats = pulse.beats();
+        let shown = beats.iter().skip(beats.len().saturating_sub(self.width)).map(|beat| beat.blocked_ms);
+        let shown: Vec<u64> = shown.collect();
         for row in (0..rows).rev() {
             let text: String = shown.iter().map(|&blocked_ms| bar(blocked_ms, row, rows)).collect();
             lines.push(Line::styled(text, self.theme.style(Tone::Danger)));
