@@ -232,6 +232,20 @@ def test_control_z_stops_evtop_and_fg_brings_the_screen_back(shown):
     assert terminal.is_as_before()
 
 
+def test_after_a_stop_that_nobody_announced_the_whole_screen_is_painted_again(shown):
+    terminal = shown()
+    os.kill(pid_of_evtop(terminal), signal.SIGSTOP)
+    terminal.wait_for(r"Stopped")
+    terminal.run("clear; printf GARBAGE")
+    terminal.wait_for(r"GARBAGE")
+    terminal.run("fg")
+    terminal.wait_for(r"^Process=")
+    assert "GARBAGE" not in terminal.screen() and "PROMPT" not in terminal.screen()
+    terminal.keys("q")
+    terminal.wait_for(r"PROMPT>$")
+    assert terminal.value("alternate_on") == "0"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_evtop_with_the_terminal_restored(shown, number):
     terminal = shown()

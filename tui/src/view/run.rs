@@ -117,6 +117,10 @@ impl Shown {
             if self.signals.take_suspend() {
                 self.suspend()?;
             }
+            if self.signals.take_continued() {
+                self.screen.take_back()?;
+                self.is_stale = true;
+            }
             self.take_news();
             if std::mem::take(&mut self.is_stale) {
                 let app = &mut self.app;

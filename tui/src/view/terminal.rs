@@ -8,7 +8,7 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use std::io::{self, Stdout, StdoutLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,6 +59,18 @@ impl Screen {
         let result = run();
         self.retake()?;
         Ok(result)
+    }
+
+    /// Takes the terminal over again from whoever had it while this process stood still.
+    pub fn take_back(&mut self) -> io::Result<()> {
+        use rustix::{process::getpgrp, stdio::stdin, termios::tcgetpgrp};
+        // In the background it is somebody else's, and who sets its modes from there is stopped.
+        if tcgetpgrp(stdin()).is_ok_and(|foreground| foreground != getpgrp()) {
+            return Ok(());
+        }
+        // What is on already would not be set again.
+        disable_raw_mode()?;
+        self.retake()
     }
 
     fn retake(&mut self) -> io::Result<()> {
@@ -127,6 +139,7 @@ pub fn panic_if_asked(place: &str) {
 pub struct Signals {
     fatal: Arc<AtomicUsize>,
     suspend: Arc<AtomicBool>,
+    continued: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -138,7 +151,9 @@ impl Signals {
         }
         let suspend = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGTSTP, suspend.clone())?;
-        Ok(Self { fatal, suspend })
+        let continued = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGCONT, continued.clone())?;
+        Ok(Self { fatal, suspend, continued })
     }
 
     /// The signal that asks to end.
@@ -147,6 +162,11 @@ impl Signals {
             0 => None,
             signal => Some(signal as i32),
         }
+    }
+
+    /// Whether it was continued since the last time: also after a SIGSTOP, of which nobody is told before.
+    pub fn take_continued(&self) -> bool {
+        self.continued.swap(false, Ordering::AcqRel)
     }
 
     /// Whether somebody asked to stop since the last time.
