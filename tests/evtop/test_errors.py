@@ -1,5 +1,6 @@
 """Whatever cannot be observed is refused by one sentence and a documented exit code."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -71,18 +72,21 @@ def test_a_refusal_names_the_capability_and_the_container_flag(start, python):
 
 
 def test_an_unsupported_version_is_named():
-    old = sorted(pathlib.Path.home().glob(".pyenv/versions/3.[89].*/bin/python"))
+    old = sorted(pathlib.Path.home().glob(".pyenv/versions/[23].[6789].*/bin/python"))
     if not old:
         pytest.skip("no older Python here")
-    child = subprocess.Popen(
-        [old[0], "-c", "print(1, flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    child.stdout.readline()
-    done = evtop("dump", child.pid)
-    child.kill()
-    child.communicate()
-    assert done.returncode == 7, done.stderr
-    assert "understands 3.10, 3.11, 3.12 and 3.13" in only_sentence(done)
+    for python in old:
+        program = "import sys; print('%d.%d.%d' % sys.version_info[:3]); sys.stdout.flush(); sys.stdin.read()"
+        child = subprocess.Popen(
+            [python, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        version = child.stdout.readline().strip()
+        done = evtop("dump", child.pid)
+        child.kill()
+        child.communicate()
+        assert done.returncode == 7, done.stderr
+        sentence = only_sentence(done)
+        assert f"runs CPython {version};" in sentence and "understands 3.10, 3.11, 3.12 and 3.13" in sentence
 
 
 def elf_program(path, bits, machine, code):
@@ -130,9 +134,73 @@ def test_a_32_bit_process_is_named(tmp_path):
     assert "32-bit" in only_sentence(done)
 
 
-def test_wrong_arguments_end_with_2():
-    assert evtop("watch").returncode == 2
-    assert evtop("watch", 1, "--for", "soon").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("notanumber",), "evtop 4242"),
+        (("--once",), "evtop watch 4242"),
+        (("watch",), "evtop watch 4242"),
+        (("dump", "-5"), "evtop 4242"),
+        (("watch", "1", "--for", "soon"), "write 20ms or 10s"),
+        (("watch", "1", "--threshold", "20"), "write 20ms or 20s"),
+        (("watch", "1", "--all"), "evtop --help"),
+    ],
+)
+def test_wrong_arguments_are_told_what_to_write_instead(arguments, remedy):
+    done = evtop(*arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert remedy in done.stderr
+
+
+def test_a_zombie_has_ended():
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    done = evtop("dump", child.pid)
+    child.wait()
+    assert done.returncode == 3
+    assert "has ended" in only_sentence(done) and "zombie" in done.stderr
+
+
+def test_a_stopped_process_is_said_to_be_stopped(start, python):
+    target = start(python, "waits_asyncio.py")
+    pid = target.read("ready")
+    assert "is stopped" not in evtop("--once", pid).stdout
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    sentence = f"process {pid} is stopped (SIGSTOP or Ctrl-Z), and nothing in it runs: kill -CONT {pid}"
+    assert f"Note: {sentence}\n" in evtop("--once", pid).stdout
+    assert json.loads(evtop("dump", pid, "--json").stdout)["process"]["is_stopped"] is True
+    assert sentence in evtop("watch", pid, "--for", "1s").stderr
+
+
+def test_without_a_hub_there_is_no_verdict():
+    program = "print(1, flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    child.stdout.readline()
+    done = evtop("watch", child.pid, "--fail", "--for", "1s")
+    child.communicate()
+    assert done.returncode == 9
+    assert "no hub or event loop that evtop recognises" in done.stderr
+
+
+def test_a_reader_that_leaves_does_not_change_the_verdict(python):
+    script = '{ "$EVTOP" watch $0 --for 30s --fail; echo $? >&2; } | head -1'
+    blocks = "import eventlet, time\nprint(1, flush=True)\nwhile True: time.sleep(0.1); eventlet.sleep(0.01)"
+    child = subprocess.Popen([python, "-W", "ignore", "-c", blocks], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    done = subprocess.run(
+        ["bash", "-c", script, str(child.pid)],
+        env={**os.environ, "EVTOP": EVTOP},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    child.kill()
+    child.communicate()
+    assert done.stderr.splitlines()[-1] == "8", done.stderr
 
 
 def test_a_watched_process_that_ends_is_said_to_have_ended(start, watch, python):

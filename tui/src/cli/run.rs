@@ -4,10 +4,10 @@ use super::args::{Args, Command, DumpArgs, WatchArgs};
 use crate::observe::{LookError, Observer, candidates};
 use crate::remote::AttachError;
 use crate::report;
-use crate::state::Sites;
+use crate::state::{Sites, stopped_text};
 use crate::view::{self, ScreenError};
 use crate::watch::{WatchConfig, WatchCounters, WatchEvent, Watcher};
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +17,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 const STALLED: u8 = 8;
+const UNWATCHED: u8 = 9;
 /// A signal is noticed within this time.
 const POLL: Duration = Duration::from_millis(100);
 /// A stall that lasts this long is told before it ends.
@@ -61,9 +62,31 @@ fn tell(sentence: &str) {
     let _ = writeln!(io::stderr(), "evtop: {}", report::Plain(sentence));
 }
 
+/// Says what is wrong with the arguments, and what to write instead; help and version are no errors.
+fn refuse(error: &clap::Error) -> u8 {
+    let remedy = match error.kind() {
+        ErrorKind::MissingRequiredArgument => {
+            "give the process id, as in evtop watch 4242; evtop list shows the processes that could be observed"
+        }
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            "write evtop 4242, evtop --once 4242, evtop dump 4242 --json or evtop watch 4242 --for 10s; evtop --help has more"
+        }
+        _ => "",
+    };
+    // Where it cannot be written there is nobody to tell.
+    let _ = error.print();
+    if !remedy.is_empty() {
+        tell(remedy);
+    }
+    error.exit_code() as u8
+}
+
 /// Runs evtop with the process's arguments; returns its exit code.
 pub fn run() -> u8 {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
     let result = match args.command {
         Some(Command::Dump(dump)) => dump_once(&dump),
         Some(Command::Watch(watch)) => watch_for(&watch),
@@ -122,15 +145,53 @@ fn list(json: bool) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// What was watched, as far as it has come.
+#[derive(Default)]
+struct Seen {
+    sites: Sites,
+    counters: WatchCounters,
+    /// There was a hub to watch at some time.
+    has_hub: bool,
+    ended: Option<LookError>,
+}
+
+impl Seen {
+    /// The exit code once nothing more is watched.
+    fn verdict(self, args: &WatchArgs) -> Result<u8, Failure> {
+        let is_stalled = args.fail && !self.sites.is_empty();
+        match self.ended {
+            // What was asked for was seen; the sentence still tells why it is over.
+            Some(error) if is_stalled => tell(&error.to_string()),
+            Some(error) => return Err(error.into()),
+            None => {}
+        }
+        if args.fail && !self.has_hub {
+            tell(&format!(
+                "process {} ran no hub or event loop that evtop recognises, so nothing was watched: see evtop --once {}",
+                args.pid, args.pid
+            ));
+            return Ok(UNWATCHED);
+        }
+        Ok(if is_stalled { STALLED } else { 0 })
+    }
+}
+
 fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
+    let mut seen = Seen::default();
+    match watch_into(args, &mut seen) {
+        // Who reads no further still wants to know what was asked for.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => seen.verdict(args),
+        Err(failure) => Err(failure),
+        Ok(()) => seen.verdict(args),
+    }
+}
+
+fn watch_into(args: &WatchArgs, seen: &mut Seen) -> Result<(), Failure> {
     let config = WatchConfig { threshold: args.threshold, ..WatchConfig::default() };
     let (watcher, events) = Watcher::start(args.pid, config)?;
     let deadline = args.duration.map(|duration| Instant::now() + duration);
     let mut out = io::stdout().lock();
-    let mut sites = Sites::default();
-    let mut counters = WatchCounters::default();
     let mut watcher = Some(watcher);
-    let mut ended = None;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;
@@ -148,13 +209,17 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
         }
         match events.recv_timeout(rest.clamp(Duration::from_millis(1), POLL)) {
             Ok(WatchEvent::Stall(stall)) => {
-                sites.add(&stall);
+                seen.sites.add(&stall);
                 let line = if args.json { report::stall_json(&stall)? } else { report::stall_line(&stall) };
                 writeln!(out, "{line}")?;
                 out.flush()?;
             }
             Ok(WatchEvent::Counters(now)) => {
-                counters = now;
+                if now.is_stopped && !seen.counters.is_stopped {
+                    tell(&stopped_text(args.pid));
+                }
+                seen.counters = now;
+                seen.has_hub |= now.threads > 0;
                 // A process that has just started may not have come to its hub yet.
                 if !is_announced && (now.threads > 0 || started.elapsed() > PATIENCE) {
                     tell(&format!("watching {} hub threads of process {}", now.threads, args.pid));
@@ -169,23 +234,16 @@ fn watch_for(args: &WatchArgs) -> Result<u8, Failure> {
                     }
                 }
             }
-            Ok(WatchEvent::Ended(error)) => ended = Some(error),
+            Ok(WatchEvent::Ended(error)) => seen.ended = Some(error),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     drop(watcher);
     if args.json {
-        tell(&report::counters_text(&counters));
+        tell(&report::counters_text(&seen.counters));
     } else {
-        write!(out, "{}", report::sites_text(&sites, &counters))?;
+        write!(out, "{}", report::sites_text(&seen.sites, &seen.counters))?;
     }
-    let is_stalled = args.fail && !sites.is_empty();
-    match ended {
-        // What was asked for was seen; the sentence still tells why it is over.
-        Some(error) if is_stalled => tell(&error.to_string()),
-        Some(error) => return Err(error.into()),
-        None => {}
-    }
-    Ok(if is_stalled { STALLED } else { 0 })
+    Ok(())
 }

@@ -280,6 +280,7 @@ impl Observer {
             interpreter: self.interpreter_file.clone(),
             rss_bytes: process.status("VmRSS").and_then(kib).unwrap_or(0) * 1024,
             kernel_threads,
+            is_stopped: process.is_stopped(),
         }
     }
 

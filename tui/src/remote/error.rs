@@ -14,6 +14,12 @@ pub enum AttachError {
         /// The id asked for.
         pid: i32,
     },
+    /// It has ended, but its parent has not asked how.
+    #[error("process {pid} has ended and is kept only until its parent asks for its exit code (a zombie)")]
+    Zombie {
+        /// The process.
+        pid: i32,
+    },
     /// The kernel refuses to let us read it.
     #[error(
         "not permitted to read process {pid} ({operation}: {reason}): run evtop as the same user or with sudo; if \
@@ -57,8 +63,8 @@ pub enum AttachError {
     UnsupportedVersion {
         /// The process.
         pid: i32,
-        /// Its version.
-        version: PythonVersion,
+        /// Its version, as far as it is known.
+        version: String,
     },
     /// A build without the GIL.
     #[error(
@@ -109,7 +115,7 @@ impl AttachError {
     /// The documented exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoSuchProcess { .. } => 3,
+            Self::NoSuchProcess { .. } | Self::Zombie { .. } => 3,
             Self::Permission { .. } => 4,
             Self::NotPython { .. } => 5,
             Self::Not64Bit { .. } | Self::WrongArchitecture { .. } => 6,

@@ -80,10 +80,14 @@ impl Interpreter {
             |name: &str| name == "_PyRuntime" || name == "Py_Version" || TYPE_SYMBOLS.contains(&name);
         let mut candidates: Vec<&Mapping> = first_pages(maps, |name| name.starts_with("libpython")).collect();
         candidates.extend(maps.iter().filter(|mapping| mapping.offset == 0 && mapping.path == exe));
-        for mapping in candidates {
+        for &mapping in &candidates {
             let Ok(symbols) = Symbols::of_file(&file_of(process, mapping), wanted) else { continue };
             if let Some(runtime) = symbols.address("_PyRuntime", mapping.start) {
                 let version = version_of(memory, &symbols, mapping, maps);
+                if PythonLayout::of(version).is_none() {
+                    let version = full_version(process, &[mapping], version);
+                    return Err(AttachError::UnsupportedVersion { pid, version });
+                }
                 return Self::open(memory, pid, version, runtime, &symbols, mapping);
             }
         }
@@ -91,6 +95,7 @@ impl Interpreter {
         // CPython before 3.7 has no _PyRuntime; say the version rather than "not Python".
         match maps.iter().find_map(|mapping| version_in_name(&mapping.path)) {
             Some(version) if PythonLayout::of(version).is_none() => {
+                let version = full_version(process, &candidates, version);
                 Err(AttachError::UnsupportedVersion { pid, version })
             }
             _ => Err(AttachError::NotPython { pid, command }),
@@ -105,7 +110,8 @@ impl Interpreter {
         symbols: &Symbols,
         mapping: &Mapping,
     ) -> Result<Self, AttachError> {
-        let mut layout = PythonLayout::of(version).ok_or(AttachError::UnsupportedVersion { pid, version })?;
+        let mut layout = PythonLayout::of(version)
+            .ok_or_else(|| AttachError::UnsupportedVersion { pid, version: version.to_string() })?;
         if version.minor >= 13 {
             match apply_debug_offsets(memory, runtime, &mut layout) {
                 Ok(()) => {}
@@ -200,6 +206,44 @@ fn version_in_name(path: &str) -> Option<PythonVersion> {
     Some(PythonVersion { major: digits(rest)?, minor: digits(rest.split_once('.')?.1)?, micro: 0 })
 }
 
+/// The whole version of an interpreter whose memory is not understood, from the constant `PY_VERSION` in one of these files;
+/// without the micro version if that is not found.
+fn full_version(process: &Proc, files: &[&Mapping], version: PythonVersion) -> String {
+    let known = (version.micro != 0).then(|| version.to_string());
+    let mut files = files.iter().map(|mapping| file_of(process, mapping));
+    known
+        .or_else(|| files.find_map(|file| version_in_file(&std::fs::read(file).ok()?, version)))
+        .unwrap_or_else(|| format!("{}.{}", version.major, version.minor))
+}
+
+/// The one version in a file that starts like this and ends a text: `3.9.18`, `3.14.0rc2`. It may be the end of a longer text,
+/// with which the linker has merged it.
+fn version_in_file(bytes: &[u8], version: PythonVersion) -> Option<String> {
+    const LONGEST: usize = 12;
+    let start = format!("{}.{}.", version.major, version.minor).into_bytes();
+    let mut found: Option<String> = None;
+    for (at, _) in bytes.windows(start.len()).enumerate().filter(|(_, window)| *window == start.as_slice()) {
+        let text = &bytes[at..];
+        let is_inside = at > 0 && matches!(bytes[at - 1], b'0'..=b'9' | b'.');
+        let length = text.iter().take(LONGEST).position(|&byte| byte == 0);
+        let Some(text) =
+            length.filter(|_| !is_inside).and_then(|length| std::str::from_utf8(&text[..length]).ok())
+        else {
+            continue;
+        };
+        let Some(micro) = text.get(start.len()..) else { continue };
+        let is_version = micro.starts_with(|c: char| c.is_ascii_digit())
+            && micro.chars().all(|c| c.is_ascii_digit() || "abrc+".contains(c));
+        if is_version && found.as_deref().is_some_and(|before| before != text) {
+            return None;
+        }
+        if is_version {
+            found = Some(text.to_owned());
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +256,15 @@ mod tests {
         assert_eq!(minor("/a/_asyncio.cpython-312-x86_64-linux-gnu.so"), Some((3, 12)));
         assert_eq!(minor("/usr/bin/python2.7"), Some((2, 7)));
         assert_eq!(minor("/usr/bin/perl"), None);
+    }
+
+    #[test]
+    fn the_micro_version_is_that_of_the_constant_in_the_file() {
+        let version = PythonVersion { major: 3, minor: 9, micro: 0 };
+        let of = |bytes: &[u8]| version_in_file(bytes, version);
+        assert_eq!(of(b"x\x003.9.18\0/lib/python-3.9.18\0 13.9.2\0 3.9.2/\0"), Some("3.9.18".to_owned()));
+        assert_eq!(of(b"\x003.9.0rc1+\0"), Some("3.9.0rc1+".to_owned()));
+        assert_eq!(of(b"\x003.9.18 (main\0\x003.9.\0"), None);
+        assert_eq!(of(b"\x003.9.18\0\x003.9.17\0"), None, "one of them is something else's");
     }
 }

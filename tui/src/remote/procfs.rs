@@ -240,6 +240,11 @@ impl Proc {
         text.rsplit_once(") ")?.1.chars().next()
     }
 
+    /// Whether a stop signal has stopped it; one that a debugger stopped is in another state.
+    pub fn is_stopped(&self) -> bool {
+        self.thread_state(self.pid) == Some('T')
+    }
+
     /// Bytes a thread has moved through read and write calls.
     pub fn bytes_moved(&self, tid: i32) -> Option<u64> {
         let text = self.text(&format!("task/{tid}/io")).ok()?;

@@ -38,11 +38,14 @@ impl Target {
     pub fn open(pid: i32) -> Result<Self, AttachError> {
         let process = Proc::new(pid);
         let start_time_ticks = process.start_time_ticks().ok_or(AttachError::NoSuchProcess { pid })?;
+        if process.thread_state(pid) == Some('Z') {
+            return Err(AttachError::Zombie { pid });
+        }
         let exe = process.path("exe");
         match identify(&exe) {
             Ok(Some(identity)) => check_machine(pid, identity)?,
             Ok(None) => return Err(not_python(&process)),
-            // A kernel thread and a zombie have no program.
+            // A kernel thread has no program.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Err(not_python(&process)),
             Err(error) => return Err(AttachError::from_io(pid, "open the program", error)),
         }

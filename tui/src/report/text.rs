@@ -25,6 +25,9 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
         process.kernel_threads,
         snapshot.took_us as f64 / 1000.0
     )?;
+    if let Some(sentence) = process.stopped_text() {
+        writeln!(out, "Note: {sentence}")?;
+    }
     for thread in &snapshot.threads {
         let mut hub = thread.hub.as_ref().map_or("no hub", |hub| hub.value.kind.as_str()).to_owned();
         if let Some(driver) = thread.hub.as_ref().and_then(|hub| hub.value.driver.as_deref()) {

@@ -9,7 +9,7 @@ mod trust;
 pub use site::{Site, Sites};
 pub use snapshot::{
     Counters, Edge, EdgeKind, Fd, Frame, GreenThread, Hub, NodeId, Process, SNAPSHOT_SCHEMA, Snapshot, Task,
-    Thread, Timer, Wait, WaitKind, own_frame,
+    Thread, Timer, Wait, WaitKind, own_frame, stopped_text,
 };
 pub use stall::{Class, Delay, STALL_SCHEMA, Stall, StallPart};
 pub use trust::{Labelled, Trust};

@@ -67,6 +67,20 @@ pub struct Process {
     pub rss_bytes: u64,
     /// Kernel threads, Python or not.
     pub kernel_threads: usize,
+    /// A stop signal has stopped it (SIGSTOP, or Ctrl-Z in its terminal).
+    pub is_stopped: bool,
+}
+
+impl Process {
+    /// What to say of a process that is stopped.
+    pub fn stopped_text(&self) -> Option<String> {
+        self.is_stopped.then(|| stopped_text(self.pid))
+    }
+}
+
+/// That a process is stopped, and what makes it go on.
+pub fn stopped_text(pid: i32) -> String {
+    format!("process {pid} is stopped (SIGSTOP or Ctrl-Z), and nothing in it runs: kill -CONT {pid}")
 }
 
 /// A hub or event loop.

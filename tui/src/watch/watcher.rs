@@ -57,6 +57,8 @@ pub struct WatchCounters {
     pub is_prioritised: bool,
     /// Hub threads watched.
     pub threads: usize,
+    /// A stop signal has stopped the process.
+    pub is_stopped: bool,
 }
 
 /// A hub thread that is blocked now.
@@ -391,6 +393,7 @@ impl Watch {
     }
 
     fn report_counters(&mut self) {
+        self.counters.is_stopped = self.observer.target().process.is_stopped();
         self.names.pass(WatchEvent::Counters(self.counters));
         self.counters.longest_stretch_us = 0;
         let threshold_ns = self.config.threshold.as_nanos() as u64;

@@ -174,6 +174,7 @@ pub fn snapshot() -> Snapshot {
             interpreter: "/usr/lib/libpython3.11.so.1.0".into(),
             rss_bytes: 61 << 20,
             kernel_threads: 3,
+            is_stopped: false,
         },
         threads: vec![thread()],
         green_threads,

@@ -79,6 +79,10 @@ impl Page<'_> {
     fn process(&self, is_long: bool) -> Vec<Line<'static>> {
         let Some(snapshot) = &self.model.snapshot else { return Vec::new() };
         let mut lines = vec![self.named("Process=", &process_line(snapshot))];
+        if let Some(sentence) = snapshot.process.stopped_text() {
+            let sentence = cut(&sentence, self.width);
+            lines.insert(0, Line::styled(sentence, self.theme.style(Tone::Danger)));
+        }
         if is_long {
             lines.push(self.named("Command=", &snapshot.process.command));
             lines.push(self.named("Code=", &snapshot.process.interpreter));
