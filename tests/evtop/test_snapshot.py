@@ -44,6 +44,8 @@ def test_every_green_thread_of_eventlet_shows_what_it_waits_for(start, python, h
     assert "→ 127.0.0.1" in green["waits_to_recv"]["wait"]["target"]
     assert green["waits_to_recv"]["wait"]["text"] == "recv"
     assert green["waits_to_sleep"]["wait"]["seconds"] == 1000
+    # One look cannot know since when.
+    assert green["waits_to_sleep"]["age_ms"] is green["waits_to_sleep"]["unchanged_ms"] is None
     edges = {(edge["from"], edge["to"]): edge["kind"] for edge in snapshot["edges"]}
     assert edges[green["waits_for_green_thread"]["id"], green["waits_to_sleep"]["id"]] == "join"
     assert edges[green["waits_for_rlock"]["id"], green["holds_rlock"]["id"]] == "lock"

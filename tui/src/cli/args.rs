@@ -72,7 +72,7 @@ pub struct DumpArgs {
     /// The process.
     #[arg(value_parser = parse_pid)]
     pub pid: i32,
-    /// As JSON (schema evtop.snapshot/1).
+    /// As JSON (schema evtop.snapshot/2).
     #[arg(long)]
     pub json: bool,
     /// Stop the process for some milliseconds, so that no green thread is missed.

@@ -1,6 +1,6 @@
 //! What a lint sees and what it says.
 
-use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Task, Trust, Wait, own_frame};
+use crate::state::{Frame, GreenThread, Labelled, NodeId, Site, Snapshot, Task, Trust, Wait, own_frame};
 use crate::watch::{Blocked, WatchCounters};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,12 +94,12 @@ impl<'a> Context<'a> {
         let of_green = |green: &'a GreenThread| {
             let wait = green.wait.as_deref().filter(|_| green.role == "green thread")?;
             let (id, name, stack) = (green.id, &*green.name, &*green.stack);
-            Some(Waiter { id, name, wait, unchanged_ms: green.unchanged_ms.value, stack })
+            Some(Waiter { id, name, wait, unchanged_ms: value_of(green.unchanged_ms), stack })
         };
         let of_task = |task: &'a Task| {
             let wait = task.wait.as_deref()?;
             let (id, name, stack) = (task.id, task.name.as_str(), task.stack.as_slice());
-            Some(Waiter { id, name, wait, unchanged_ms: task.unchanged_ms.value, stack })
+            Some(Waiter { id, name, wait, unchanged_ms: value_of(task.unchanged_ms), stack })
         };
         let greens = self.snapshot.green_threads.iter().filter_map(of_green);
         greens.chain(self.snapshot.tasks.iter().filter_map(of_task))
@@ -127,6 +127,11 @@ impl<'a> Context<'a> {
         groups.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.0.cmp(&b.0)));
         groups
     }
+}
+
+/// A time as far as it is known.
+fn value_of(time_ms: Option<Labelled<u64>>) -> u64 {
+    time_ms.map_or(0, |time_ms| time_ms.value)
 }
 
 /// `file:line in function`, or a word for an unknown place.

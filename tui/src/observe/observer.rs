@@ -152,6 +152,10 @@ impl Observer {
     pub fn look_paused(&mut self) -> Result<Snapshot, LookError> {
         // All that does not change is learned while the process runs: where greenlets are, code, names of peers.
         self.look()?;
+        if self.seen.is_first_round() {
+            // A moment later the ages are no better known.
+            self.seen = Seen::default();
+        }
         let pid = self.target.process.pid();
         let stopped = Instant::now();
         let pause =

@@ -56,11 +56,11 @@ pub struct Seen {
 /// How long a node is known, and for how long it stands at its place.
 #[derive(Debug, Clone, Copy)]
 pub struct Age {
-    /// Since it was first seen.
-    pub age_ms: Labelled<u64>,
+    /// Since it was first seen; `None` if it was there before the first look, which cannot know.
+    pub age_ms: Option<Labelled<u64>>,
     /// Since its stack last changed: sampled if its timer tells that it has not run since, inferred if it may have run and
     /// come back.
-    pub unchanged_ms: Labelled<u64>,
+    pub unchanged_ms: Option<Labelled<u64>>,
 }
 
 /// What tells whether a node has run.
@@ -80,6 +80,11 @@ impl Seen {
         self.round += 1;
         self.now = Some(Instant::now());
         self.now_s = process.monotonic_s();
+    }
+
+    /// There was no round before this one.
+    pub fn is_first_round(&self) -> bool {
+        self.round <= 1
     }
 
     /// Notes what a node was found at; `seconds` are those its wait lasts, and `timer` reads when its timer is due.
@@ -118,12 +123,12 @@ impl Seen {
             known.limit = None;
         }
         let unchanged_ms = now.duration_since(known.since).as_millis() as u64;
+        let is_known = self.round > 1;
+        let age_ms = now.duration_since(known.first).as_millis() as u64;
+        let label = if at_s.is_some() { Labelled::sampled } else { Labelled::inferred };
         Age {
-            age_ms: Labelled::sampled(now.duration_since(known.first).as_millis() as u64),
-            unchanged_ms: match at_s {
-                Some(_) => Labelled::sampled(unchanged_ms),
-                None => Labelled::inferred(unchanged_ms),
-            },
+            age_ms: is_known.then(|| Labelled::sampled(age_ms)),
+            unchanged_ms: is_known.then(|| label(unchanged_ms)),
         }
     }
 
@@ -163,15 +168,15 @@ mod tests {
         let mut still_ms = |ms: u64, due_s: Option<f64>| {
             seen_at(&mut seen, start, ms);
             let age = seen.note(ID, PRINTS, Some(1.0), || due_s);
-            (age.unchanged_ms.value, seen.left_ms(ID))
+            (age.unchanged_ms.map(|unchanged| unchanged.value), seen.left_ms(ID))
         };
-        assert_eq!(still_ms(0, Some(1.0)), (0, Some(1000)));
-        assert_eq!(still_ms(900, None), (900, Some(100)), "the timer is not read again");
+        assert_eq!(still_ms(0, Some(1.0)), (None, Some(1000)), "the first look cannot know");
+        assert_eq!(still_ms(900, None), (Some(900), Some(100)), "the timer is not read again");
         // 1. The sleep is over, and the next one has begun. 2. It is due at another time.
-        assert_eq!(still_ms(1200, Some(2.1)), (0, Some(900)));
-        assert_eq!(still_ms(2000, None), (800, Some(100)));
+        assert_eq!(still_ms(1200, Some(2.1)), (Some(0), Some(900)));
+        assert_eq!(still_ms(2000, None), (Some(800), Some(100)));
         // 3. What is due and does not run, because its hub is blocked, has not moved.
-        assert_eq!(still_ms(2500, Some(2.1)), (1300, Some(0)));
+        assert_eq!(still_ms(2500, Some(2.1)), (Some(1300), Some(0)));
     }
 
     #[test]
@@ -179,15 +184,15 @@ mod tests {
         let (mut seen, start) = (Seen::default(), Instant::now());
         seen_at(&mut seen, start, 0);
         let age = seen.note(ID, PRINTS, Some(1.0), || None);
-        assert_eq!((age.unchanged_ms, seen.left_ms(ID)), (Labelled::inferred(0), None));
+        assert_eq!((age.unchanged_ms, seen.left_ms(ID)), (None, None));
         for _ in 0..TRIES {
             seen.note(ID, PRINTS, Some(1.0), || None);
         }
         seen_at(&mut seen, start, 700);
         let age = seen.note(ID, PRINTS, Some(1.0), || panic!("it was looked for"));
-        assert_eq!(age.unchanged_ms, Labelled::inferred(700));
+        assert_eq!(age.unchanged_ms, Some(Labelled::inferred(700)));
         // A time of another clock.
         let age = seen.note(NodeId(2), PRINTS, Some(1.0), || Some(1e9));
-        assert_eq!((age.unchanged_ms, seen.left_ms(NodeId(2))), (Labelled::inferred(0), None));
+        assert_eq!((age.unchanged_ms, seen.left_ms(NodeId(2))), (Some(Labelled::inferred(0)), None));
     }
 }

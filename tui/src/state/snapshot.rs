@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// Name and version of the snapshot's JSON form.
-pub const SNAPSHOT_SCHEMA: &str = "evtop.snapshot/1";
+pub const SNAPSHOT_SCHEMA: &str = "evtop.snapshot/2";
 
 /// Identity of a green thread or task: the address of its object, stable while it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -229,10 +229,11 @@ pub struct GreenThread {
     pub tid: Option<i32>,
     /// Its parent.
     pub parent: Option<NodeId>,
-    /// Since evtop first saw it.
-    pub age_ms: Labelled<u64>,
+    /// Since evtop first saw it; `null` in the first look, which cannot know.
+    pub age_ms: Option<Labelled<u64>>,
     /// Since its stack last changed; inferred if it may have run and come back to the same place.
-    pub unchanged_ms: Labelled<u64>,
+    /// `null` in the first look.
+    pub unchanged_ms: Option<Labelled<u64>>,
     /// What it waits for.
     pub wait: Option<Arc<Wait>>,
     /// Its stack, innermost first.
@@ -254,10 +255,11 @@ pub struct Task {
     pub coroutine: String,
     /// Its event loop's class.
     pub event_loop: String,
-    /// Since evtop first saw it.
-    pub age_ms: Labelled<u64>,
+    /// Since evtop first saw it; `null` in the first look, which cannot know.
+    pub age_ms: Option<Labelled<u64>>,
     /// Since its await chain last changed; inferred if it may have run and come back to the same place.
-    pub unchanged_ms: Labelled<u64>,
+    /// `null` in the first look.
+    pub unchanged_ms: Option<Labelled<u64>>,
     /// What it waits for.
     pub wait: Option<Arc<Wait>>,
     /// Its await chain, innermost first.

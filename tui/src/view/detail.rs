@@ -7,7 +7,7 @@ use super::screens::timers::left_ms;
 use super::table::RowKey;
 use super::tabs::Tab;
 use crate::lint::Finding;
-use crate::state::{Frame, GreenThread, NodeId, Site, Snapshot, Stall, Task, Thread, Trust, Wait};
+use crate::state::{Frame, GreenThread, Labelled, NodeId, Site, Snapshot, Stall, Task, Thread, Trust, Wait};
 use std::sync::Arc;
 
 /// A value with its name and label.
@@ -51,6 +51,12 @@ impl Detail {
 
     fn sampled(&mut self, name: &'static str, value: impl Into<String>) {
         self.fact(name, value, Trust::Sampled);
+    }
+
+    fn time(&mut self, name: &'static str, time_ms: Option<Labelled<u64>>) {
+        if let Some(time_ms) = time_ms {
+            self.fact(name, span(time_ms.value as f64), time_ms.trust);
+        }
     }
 
     fn wait(&mut self, wait: &Wait) {
@@ -139,8 +145,8 @@ fn of_green(model: &Model, green: &GreenThread) -> Detail {
     let mut detail = Detail::new(format!("{} {}", green.role, green.name));
     detail.exact("identity", format!("{} {}", green.class, green.id));
     detail.exact("state", green.state);
-    detail.fact("seen for", span(green.age_ms.value as f64), green.age_ms.trust);
-    detail.fact("at this place", span(green.unchanged_ms.value as f64), green.unchanged_ms.trust);
+    detail.time("seen for", green.age_ms);
+    detail.time("at this place", green.unchanged_ms);
     if let Some(tid) = green.tid {
         detail.exact("thread", tid.to_string());
     }
@@ -161,8 +167,8 @@ fn of_task(task: &Task) -> Detail {
     detail.exact("coroutine", task.coroutine.clone());
     detail.exact("state", task.state);
     detail.exact("event loop", task.event_loop.clone());
-    detail.fact("seen for", span(task.age_ms.value as f64), task.age_ms.trust);
-    detail.fact("at this place", span(task.unchanged_ms.value as f64), task.unchanged_ms.trust);
+    detail.time("seen for", task.age_ms);
+    detail.time("at this place", task.unchanged_ms);
     if let Some(wait) = &task.wait {
         detail.wait(wait);
     }

@@ -156,8 +156,8 @@ impl<'m> Node<'m> {
     /// For how long its stack has not changed, as far as was seen.
     pub fn unchanged_ms(self) -> u64 {
         match self {
-            Self::Green(green) => green.unchanged_ms.value,
-            Self::Task(task) => task.unchanged_ms.value,
+            Self::Green(green) => green.unchanged_ms.map_or(0, |time_ms| time_ms.value),
+            Self::Task(task) => task.unchanged_ms.map_or(0, |time_ms| time_ms.value),
         }
     }
 }

@@ -41,8 +41,8 @@ pub fn green(id: u64, name: &str, line: u32, wait: Wait) -> GreenThread {
         role: "green thread",
         tid: Some(4242),
         parent: Some(NodeId(1)),
-        age_ms: Labelled::sampled(90_000),
-        unchanged_ms: Labelled::sampled(1_500),
+        age_ms: Some(Labelled::sampled(90_000)),
+        unchanged_ms: Some(Labelled::sampled(1_500)),
         wait: Some(wait.into()),
         stack: vec![
             frame("trampoline", "/venv/lib/python3.11/site-packages/eventlet/hubs/__init__.py", 157),
@@ -62,8 +62,8 @@ pub fn task(id: u64, name: &str, wait: Wait, waits_on: &[u64]) -> Task {
         state: "waiting",
         coroutine: "fetch_all".into(),
         event_loop: "uringhub.Loop".into(),
-        age_ms: Labelled::sampled(12_000),
-        unchanged_ms: Labelled::sampled(3_000),
+        age_ms: Some(Labelled::sampled(12_000)),
+        unchanged_ms: Some(Labelled::sampled(3_000)),
         wait: Some(wait.into()),
         stack: vec![frame("fetch_all", "/srv/shop/jobs.py", 31)],
         waits_on: waits_on.iter().copied().map(NodeId).collect(),
@@ -98,7 +98,7 @@ fn green_threads() -> Vec<GreenThread> {
         ),
     ];
     all.extend((20..26).map(|id| green(id, "cached", 52, lock(id))));
-    all[6].unchanged_ms = Labelled::sampled(725_000);
+    all[6].unchanged_ms = Some(Labelled::sampled(725_000));
     all
 }
 

@@ -3,7 +3,7 @@
 use crate::fake::{self, frame, green, wait};
 use evtop::lint::{Context, Finding, LINTS};
 use evtop::state::{
-    Class, Counters, Edge, EdgeKind, Fd, NodeId, Site, Sites, Snapshot, Trust, Wait, WaitKind,
+    Class, Counters, Edge, EdgeKind, Fd, Labelled, NodeId, Site, Sites, Snapshot, Trust, Wait, WaitKind,
 };
 use evtop::watch::{Blocked, WatchCounters};
 
@@ -183,7 +183,7 @@ fn thousands_of_sleepers_are_reported_once() {
 fn who_has_not_moved_for_minutes_without_a_timeout_may_never_finish() {
     let still = |id, seen: Wait| {
         let mut green = in_file(id, "worker", "/srv/jobs.py", 41, seen);
-        green.unchanged_ms.value = 725_000;
+        green.unchanged_ms = Some(Labelled::sampled(725_000));
         green
     };
     let event = || wait(WaitKind::Event, "event");

@@ -1,6 +1,6 @@
 //! Green threads.
 
-use crate::state::{GreenThread, Trust, WaitKind, own_frame};
+use crate::state::{GreenThread, Labelled, Trust, WaitKind, own_frame};
 use crate::view::format::{place, span, wait};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
@@ -48,15 +48,17 @@ fn row(green: &GreenThread) -> Row {
         "dead" => Tone::Dim,
         _ => Tone::Plain,
     };
-    let time = |ms: u64| Cell::number(span(ms as f64), ms as f64);
+    let time = |ms: Option<Labelled<u64>>| {
+        ms.map_or_else(Cell::default, |ms| Cell::number(span(ms.value as f64), ms.value as f64))
+    };
     let waits = green.wait.as_ref();
     let waits = waits.map_or_else(Cell::default, |seen| Cell::text(wait(seen)).tone(wait_tone(seen.kind)));
     let frame = own_frame(&green.stack);
     let cut = if green.is_stack_cut { "…" } else { "" };
     let cells = vec![
         Cell::text(state).tone(tone),
-        time(green.age_ms.value),
-        time(green.unchanged_ms.value),
+        time(green.age_ms),
+        time(green.unchanged_ms),
         Cell::text(&*green.name),
         waits,
         Cell::text(frame.map(|frame| format!("{}{cut}", place(frame))).unwrap_or_default()),

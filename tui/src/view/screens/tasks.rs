@@ -1,7 +1,7 @@
 //! Tasks, each below the task that awaits it.
 
 use super::green::wait_tone;
-use crate::state::{NodeId, Task, Trust, own_frame};
+use crate::state::{Labelled, NodeId, Task, Trust, own_frame};
 use crate::view::format::{place, span, wait};
 use crate::view::model::Model;
 use crate::view::table::{Cell, Column, Row, RowKey, Width};
@@ -41,7 +41,9 @@ fn row(task: &Task, awaited_by: Option<&NodeId>) -> Row {
         "finished" => Tone::Dim,
         _ => Tone::Plain,
     };
-    let time = |ms: u64| Cell::number(span(ms as f64), ms as f64);
+    let time = |ms: Option<Labelled<u64>>| {
+        ms.map_or_else(Cell::default, |ms| Cell::number(span(ms.value as f64), ms.value as f64))
+    };
     let waits = task.wait.as_ref();
     let waits = waits.map_or_else(Cell::default, |seen| Cell::text(wait(seen)).tone(wait_tone(seen.kind)));
     let frame = own_frame(&task.stack);
@@ -49,8 +51,8 @@ fn row(task: &Task, awaited_by: Option<&NodeId>) -> Row {
     let cells = vec![
         Cell::text(task.name.clone()),
         Cell::text(task.state).tone(tone),
-        time(task.age_ms.value),
-        time(task.unchanged_ms.value),
+        time(task.age_ms),
+        time(task.unchanged_ms),
         Cell::text(task.coroutine.clone()),
         waits,
         Cell::text(frame.map(|frame| place(frame)).unwrap_or_default()),
