@@ -1,5 +1,7 @@
 """A snapshot shows every green thread and task, with what it waits for."""
 
+import os
+
 import hubs
 import pytest
 from conftest import dump, dump_until, evtop
@@ -227,3 +229,21 @@ def test_the_plain_text_names_each_green_thread_once(start, python):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("waits_for_queue [green thread") == 1
     assert "waits for recv on fd" in done.stdout
+
+
+def test_a_file_whose_name_is_no_text_is_shown(start, python, tmp_path):
+    program = os.fsencode(tmp_path) + b"/odd\xff.py"
+    with open(program, "w", encoding="utf-8") as source:
+        source.write(
+            "import asyncio, json, os\n"
+            "async def waits():\n    await asyncio.sleep(1000)\n"
+            "async def main():\n"
+            "    task = asyncio.ensure_future(waits())\n    await asyncio.sleep(0)\n"
+            "    print(json.dumps({'ready': os.getpid()}), flush=True)\n    await task\n"
+            "asyncio.run(main())\n"
+        )
+    pid = start(python, os.fsdecode(program)).read("ready")
+    snapshot = dump(pid)
+    [frame] = by_name(snapshot["tasks"], "coroutine")["waits"]["stack"][-1:]
+    assert frame["file"].endswith("/odd\\xff.py") and frame["line"] == 3
+    assert snapshot["counters"]["frames_undecodable"] == 0

@@ -197,9 +197,31 @@ impl<'a> Python<'a> {
     }
 }
 
+/// The characters of a string. A byte of a file name that is no text, which Python keeps as a surrogate (PEP 383), becomes
+/// `\xff`, any other surrogate a replacement character; what is no code point at all was no string.
 fn decode_characters(bytes: &[u8], kind: usize) -> Option<String> {
-    bytes
-        .chunks_exact(kind)
-        .map(|unit| char::from_u32(unit.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))))
-        .collect()
+    let mut text = String::with_capacity(bytes.len() / kind);
+    for unit in bytes.chunks_exact(kind) {
+        let point = unit.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
+        match point {
+            0xdc80..=0xdcff => text.push_str(&format!("\\x{:02x}", point & 0xff)),
+            0xd800..=0xdfff => text.push(char::REPLACEMENT_CHARACTER),
+            _ => text.push(char::from_u32(point)?),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode_characters;
+
+    #[test]
+    fn a_name_that_is_no_text_is_shown_all_the_same() {
+        let wide = |points: &[u16]| points.iter().flat_map(|point| point.to_le_bytes()).collect::<Vec<u8>>();
+        let of = |points: &[u16]| decode_characters(&wide(points), 2);
+        assert_eq!(of(&[0x2f, 0xdcff, 0xe4]).as_deref(), Some("/\\xff\u{e4}"));
+        assert_eq!(of(&[0xd83d]).as_deref(), Some("\u{fffd}"));
+        assert_eq!(decode_characters(&0x11_0000_u32.to_le_bytes(), 4), None);
+    }
 }

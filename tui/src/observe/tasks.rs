@@ -38,6 +38,8 @@ pub fn present_tasks(
     for record in records {
         python.memory.turn_to_next();
         let chain = decode_chain(python, stacks, record);
+        counters.frames += chain.len();
+        counters.frames_undecodable += record.chain.len() - chain.len();
         let awaited = awaited_tasks(python, record, &chain, &known);
         let from = NodeId(record.object);
         counters.edges_cut += awaited.cut;
