@@ -231,6 +231,32 @@ def test_the_plain_text_names_each_green_thread_once(start, python):
     assert "waits for recv on fd" in done.stdout
 
 
+def test_threads_have_the_names_that_python_gave_them(start, python, tmp_path):
+    program = tmp_path / "named.py"
+    program.write_text(
+        "import json, os, threading, time\n"
+        "started = threading.Event()\n"
+        "def works():\n    started.set()\n    time.sleep(1000)\n"
+        "threading.Thread(target=works, name='writes the log', daemon=True).start()\n"
+        "started.wait()\n"
+        "print(json.dumps({'ready': os.getpid()}), flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    pid = start(python, program).read("ready")
+    assert {thread["python_name"] for thread in dump(pid)["threads"]} == {"MainThread", "writes the log"}
+    assert '"writes the log": no hub' in evtop("--once", pid).stdout
+
+
+def test_the_plain_text_says_once_what_many_do(start, python):
+    done = evtop("--once", start(python, "waits_eventlet.py", 20).read("ready"))
+    assert done.returncode == 0, done.stderr
+    group = done.stdout.split("\n20 × waits_to_recv [green thread, suspended]\n")[1].split("\n\n")[0]
+    lines = group.splitlines()
+    assert sum("waits for recv on fd" in line for line in lines) == 8
+    assert "  … and 12 more" in lines and lines[-1].lstrip().startswith("GreenThread.main (")
+    assert done.stdout.count("waits_to_recv (") == 1
+
+
 def test_a_file_whose_name_is_no_text_is_shown(start, python, tmp_path):
     program = os.fsencode(tmp_path) + b"/odd\xff.py"
     with open(program, "w", encoding="utf-8") as source:

@@ -20,6 +20,7 @@ mod stacks;
 mod sync;
 mod task_wait;
 mod tasks;
+mod thread_names;
 mod threads;
 mod timers;
 mod unchanged;

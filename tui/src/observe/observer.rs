@@ -10,6 +10,7 @@ use super::running::{ThreadView, fill_running, thread_of_main};
 use super::seen::Seen;
 use super::stacks::Stacks;
 use super::tasks::{present_tasks, read_tasks};
+use super::thread_names::ThreadNames;
 use super::threads::{match_threads, os_threads};
 use super::timers::HubTimers;
 use super::unchanged::Unchanged;
@@ -70,6 +71,7 @@ pub struct Observer {
     unseen: f64,
     seen: Seen,
     timers: HubTimers,
+    thread_names: ThreadNames,
     unchanged: Unchanged,
     drivers: Drivers,
     peers: (Peers, Option<Instant>),
@@ -117,6 +119,7 @@ impl Observer {
             unseen: 0.0,
             seen: Seen::default(),
             timers: HubTimers::default(),
+            thread_names: ThreadNames::default(),
             unchanged: Unchanged::default(),
             drivers: Drivers::default(),
             peers: (Peers::default(), None),
@@ -222,8 +225,9 @@ impl Observer {
         };
         let view = ThreadView { greens: &greens, owners: &owners, tasks: &task_records, matched: &matched };
         let lent = (&self.finder, &mut counters);
-        let threads =
+        let mut threads =
             view.present(&python, &self.target, &mut self.stacks, &mut self.drivers, lent, &records);
+        self.thread_names.fill(&near, &records, &mut threads);
         fill_running(&mut green_threads, &threads);
         edges.extend(join_edges(&green_threads));
         let stacks = StacksOf { greens: &greens, tasks: &task_records };

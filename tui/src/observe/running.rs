@@ -98,6 +98,7 @@ impl ThreadView<'_> {
             threads.push(Thread {
                 tid: kernel.tid,
                 name: kernel.name.clone(),
+                python_name: None,
                 hub,
                 holds_gil: Labelled::sampled(holder == Some(record.state)),
                 activity: Labelled::sampled(activity),

@@ -1,6 +1,7 @@
 //! Plain text and JSON.
 #![forbid(unsafe_code)]
 
+mod groups;
 mod plain;
 mod stalls;
 mod text;

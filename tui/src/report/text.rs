@@ -1,5 +1,6 @@
 //! A snapshot as plain text.
 
+use super::groups::{Entry, SHOWN, write_nodes};
 use super::plain::Plain;
 use crate::state::{Frame, NodeId, Snapshot, Task, Trust, Wait};
 use std::fmt::Write;
@@ -34,29 +35,14 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
             write!(hub, " on {driver}")?;
         }
         let gil = if thread.holds_gil.value { ", holds the GIL" } else { "" };
-        let name = Plain(&thread.name);
+        let name = Plain(thread.label());
         writeln!(out, "\nThread {} \"{name}\": {}, {}{gil}", thread.tid, Plain(&hub), thread.activity.value)?;
         write_stack(out, &thread.stack)?;
     }
     writeln!(out, "\n{} green threads", snapshot.green_threads.len())?;
-    for green in &snapshot.green_threads {
-        write!(out, "\n{} {} [{}, {}]", green.id, Plain(&green.name), green.role, green.state)?;
-        write_wait(out, snapshot, green.wait.as_deref())?;
-        if green.state != "running" {
-            write_stack(out, &green.stack)?;
-        }
-        if green.is_stack_cut {
-            writeln!(out, "    … (cut)")?;
-        }
-    }
+    write_nodes(out, snapshot, snapshot.green_threads.iter().map(Entry::of_green))?;
     writeln!(out, "\n{} tasks", snapshot.tasks.len())?;
-    for task in &snapshot.tasks {
-        let (name, coroutine) = (Plain(&task.name), Plain(&task.coroutine));
-        write!(out, "\n{} {name} {coroutine} [{}]", task.id, task.state)?;
-        write_wait(out, snapshot, task.wait.as_deref())?;
-        write_waits_on(out, snapshot, task)?;
-        write_stack(out, &task.stack)?;
-    }
+    write_nodes(out, snapshot, snapshot.tasks.iter().map(Entry::of_task))?;
     let lost = &snapshot.counters;
     writeln!(
         out,
@@ -84,7 +70,7 @@ fn write_snapshot(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     }
 }
 
-fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std::fmt::Result {
+pub(super) fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std::fmt::Result {
     let Some(wait) = wait else { return writeln!(out) };
     write!(out, " waits for {}", Plain(&wait.text))?;
     if let Some(fd) = wait.fd {
@@ -109,8 +95,7 @@ fn write_wait(out: &mut String, snapshot: &Snapshot, wait: Option<&Wait>) -> std
 }
 
 /// The tasks that a task waits on: some by name, the rest by number.
-fn write_waits_on(out: &mut String, snapshot: &Snapshot, task: &Task) -> std::fmt::Result {
-    const SHOWN: usize = 8;
+pub(super) fn write_waits_on(out: &mut String, snapshot: &Snapshot, task: &Task) -> std::fmt::Result {
     let (shown, rest) = task.waits_on.split_at(task.waits_on.len().min(SHOWN));
     for &id in shown {
         writeln!(out, "    → {id} {}", Plain(name_of(snapshot, id)))?;
@@ -128,7 +113,7 @@ fn name_of(snapshot: &Snapshot, id: NodeId) -> &str {
     green.or_else(task).unwrap_or_default()
 }
 
-fn write_stack(out: &mut String, stack: &[Arc<Frame>]) -> std::fmt::Result {
+pub(super) fn write_stack(out: &mut String, stack: &[Arc<Frame>]) -> std::fmt::Result {
     for frame in stack {
         writeln!(out, "    {} ({}:{})", Plain(&frame.function), Plain(&frame.file), frame.line)?;
     }

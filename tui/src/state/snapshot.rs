@@ -99,6 +99,8 @@ pub struct Thread {
     pub tid: i32,
     /// Kernel name of the thread.
     pub name: String,
+    /// Its name in Python's threading module, if that knows it.
+    pub python_name: Option<String>,
     /// The hub or loop it runs.
     pub hub: Option<Labelled<Hub>>,
     /// It held the GIL at that instant.
@@ -119,6 +121,13 @@ pub struct Thread {
     /// Address of its greenlet thread state; zero without greenlets.
     #[serde(skip)]
     pub greenlet_state: u64,
+}
+
+impl Thread {
+    /// Python's name, or the kernel's.
+    pub fn label(&self) -> &str {
+        self.python_name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// A place in Python code.

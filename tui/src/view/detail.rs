@@ -185,7 +185,7 @@ fn with_timer(mut detail: Detail, snapshot: &Snapshot, model: &Model, id: NodeId
 }
 
 fn of_thread(snapshot: &Snapshot, thread: &Thread) -> Detail {
-    let mut detail = Detail::new(format!("thread {} {}", thread.tid, thread.name));
+    let mut detail = Detail::new(format!("thread {} {}", thread.tid, thread.label()));
     if let Some(hub) = &thread.hub {
         detail.fact("hub", hub.value.kind.clone(), hub.trust);
         if let Some(driver) = &hub.value.driver {

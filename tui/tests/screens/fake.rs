@@ -136,6 +136,7 @@ fn thread() -> Thread {
     Thread {
         tid: 4242,
         name: "python".into(),
+        python_name: None,
         hub: Some(Labelled::exact(Hub { kind: "eventlet epolls".into(), driver: Some("epoll_wait".into()) })),
         holds_gil: Labelled::sampled(false),
         activity: Labelled::sampled("epoll_wait".into()),

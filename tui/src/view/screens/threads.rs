@@ -36,7 +36,7 @@ pub fn rows(model: &Model) -> Vec<Row> {
                 hub,
                 gil,
                 Cell::text(thread.activity.value.clone()),
-                Cell::text(runs.unwrap_or_else(|| thread.name.clone())),
+                Cell::text(runs.unwrap_or_else(|| thread.label().to_owned())),
                 Cell::text(frame.map(|frame| place(frame)).unwrap_or_default()),
             ];
             Row::new(RowKey::Thread(thread.tid), cells).at(frame)
