@@ -42,6 +42,30 @@ def test_write_after_a_reset_ends_the_connection_with_connection_reset(run):
     run(main())
 
 
+@pytest.mark.parametrize("size", [1, 1 << 24])
+def test_reset_is_told_as_a_reset_though_a_write_is_pending(run, size):
+    async def main():
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_lost(self, exc):
+                lost.set_result(exc)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            peer, _ = listener.accept()
+        transport, _ = await loop.create_connection(Protocol, sock=client)
+        transport.write(b"x" * size)
+        for _ in range(3):  # What the socket does not take is pending by then.
+            await asyncio.sleep(0.001)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        assert type(await lost) is ConnectionResetError
+
+    run(main())
+
+
 def test_watched_file_lives_and_can_be_let_go_after_it_was_closed(run):
     async def main():
         loop = asyncio.get_running_loop()
