@@ -7,6 +7,7 @@ import collections
 import errno
 import os
 import socket
+import sys
 from _thread import get_ident
 from asyncio import protocols, selector_events
 
@@ -17,6 +18,9 @@ _StockDatagram = selector_events._SelectorDatagramTransport
 
 # What the stock transport of this Python keeps unsent bytes in.
 _Buffer = getattr(_StockStream, "_buffer_factory", collections.deque)
+
+# Before, the stock transport drops a datagram of no bytes.
+_SENDS_EMPTY = sys.version_info >= (3, 13)
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
@@ -201,21 +205,49 @@ class DatagramTransport(_Sending, _StockDatagram):
         if self._sock is None:
             selector_events.logger.warning("socket.sendto() on a closed transport: the datagram is dropped")
             return
-        if addr is None and not self._buffer and not self._conn_lost and not self._extra["peername"]:
+        is_datagram = isinstance(data, (bytes, bytearray, memoryview)) and (len(data) or _SENDS_EMPTY)
+        if addr is None and is_datagram and not self._conn_lost and not self._extra["peername"]:
             # Connected to a peer without a name (a socket pair), or not at all, which the kernel will say.
-            try:
-                self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                self._protocol.error_received(error)
-                return
-            else:
-                return
-        super().sendto(data, addr)
+            if self._buffer or not self._send_one(data, None):
+                self._put_back((bytes(data), None), self._buffer.append)
+                self._loop._add_writer(self._sock_fd, self._sendto_ready)
+                self._maybe_pause_protocol()
+        else:
+            super().sendto(data, addr)
         self._update()
 
+    def _send_one(self, data, addr):
+        """Send a datagram; False if the socket does not take it now."""
+        try:
+            self._sock.send(data) if addr is None else self._sock.sendto(data, addr)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._protocol.error_received(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal write error on datagram transport")
+        return True
+
+    def _put_back(self, entry, put):
+        put(entry)
+        if hasattr(self, "_buffer_size"):
+            self._buffer_size += len(entry[0])
+
+    def _take_first(self):
+        entry = self._buffer.popleft()
+        if hasattr(self, "_buffer_size"):
+            self._buffer_size -= len(entry[0])
+        return entry
+
     def _sendto_ready(self):
+        # The stock transport takes an address for granted where the peer has no name.
+        while self._buffer and not self._extra["peername"]:
+            entry = self._take_first()
+            if not self._send_one(*entry):
+                self._put_back(entry, self._buffer.appendleft)
+                return
         super()._sendto_ready()
         self._update()
 

@@ -282,3 +282,65 @@ def test_unix_datagrams_carry_their_path(loop, run, tmp_path):
         transport.close()
 
     run(main())
+
+
+async def all_arrive(transport, protocol, receiver, *address):
+    """Sends more than the receiver's queue takes."""
+    count = 300
+    for number in range(count):
+        transport.sendto(b"%06d" % number + b"x" * 1000, *address)
+    got = []
+    while len(got) < count:
+        try:
+            got.append(int(receiver.recv(2000)[:6]))
+        except BlockingIOError:
+            await asyncio.sleep(0.001)
+    assert (got, protocol.errors, protocol.flow) == (list(range(count)), [], ["pause", "resume"])
+
+
+class Flowing(Recorder):
+    """Notes when it is to pause."""
+
+    flow = ()
+
+    def pause_writing(self):
+        self.flow = [*self.flow, "pause"]
+
+    def resume_writing(self):
+        self.flow = [*self.flow, "resume"]
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_unix_datagrams_wait_for_a_peer_whose_queue_is_full(loop, run, tmp_path, connected):
+    async def main():
+        path = str(tmp_path / "peer")
+        protocol = Flowing()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(path)
+            receiver.setblocking(False)
+            sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            if connected:
+                sender.connect(path)
+            transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sender)
+            await all_arrive(transport, protocol, receiver, *([] if connected else [path]))
+            transport.close()
+
+    run(main())
+
+
+def test_datagrams_wait_for_a_peer_without_a_name(our_loop):
+    """On the stock loop the first send to such a peer is a fatal TypeError."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        protocol = Flowing()
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        right.setblocking(False)
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=left)
+        await all_arrive(transport, protocol, right)
+        transport.close()
+        right.close()
+
+    loop = our_loop()
+    loop.run_until_complete(asyncio.wait_for(main(), 10))
+    loop.close()
