@@ -210,6 +210,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
             connection.close()
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        if self._has_own_methods(sock):
+            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server)
         self._ensure_fd_no_transport(sock)
         return StreamTransport(self, sock, protocol, waiter, extra, server)
 
@@ -242,6 +244,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         return ssl_protocol._app_transport
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        if self._has_own_methods(sock):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
 
@@ -270,6 +274,13 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
     # Sockets ----------------------------------------------------------------------------------------------
 
+    def _has_own_methods(self, sock):
+        """Whether the class of a socket sends or receives by methods of its own, which then are called."""
+        return _overrides(type(sock))
+
+    def _by_its_methods(self, name, sock, argument):
+        return getattr(asyncio.SelectorEventLoop, name)(self, sock, argument)
+
     def _check_socket(self, sock):
         base_events._check_ssl_socket(sock)
         if self._debug and sock.gettimeout() != 0:
@@ -278,6 +289,15 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         if fd in self._transports.data:
             self._ensure_fd_no_transport(sock)
         return fd
+
+
+@functools.lru_cache(maxsize=64)
+def _overrides(cls):
+    base = trsock.socket.socket
+    if cls is base or not issubclass(cls, base):
+        return False
+    names = ("recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
+    return any(getattr(cls, name) is not getattr(base, name) for name in names)
 
 
 def _trim(made):

@@ -30,7 +30,7 @@ pub enum Action {
     /// `recv(n)`.
     Recv(usize),
     /// `recv_into(buffer)`.
-    RecvInto(Export),
+    RecvInto(Py<PyAny>),
     /// The bytes of the buffer from the offset on.
     SendAll(Export, usize),
 }
@@ -59,6 +59,8 @@ fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResu
             data.into_any().unbind()
         }),
         Action::RecvInto(target) => {
+            // Asked for anew: while nothing has come the buffer is free to change.
+            let target = Export::get(target.bind(py))?;
             let limit = target.len_bytes();
             match target.fill(py, limit, |room| bytes::recv_now(fd, room))? {
                 Ok(count) => {
@@ -117,12 +119,17 @@ fn note(core: &Bound<'_, LoopCore>, fd: RawFd, drained: bool) {
 
 static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
+/// Python's own class of sockets.
+fn plain(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    SOCKET.import(py, "socket", "socket")
+}
+
 /// The descriptor of a socket that the operations may use, else what the stock loop raises.
 ///
 /// A plain socket that nobody else uses here needs no look at its class or at the transports.
 fn check(core: &Bound<'_, LoopCore>, socket: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = core.py();
-    let plain = SOCKET.import(py, "socket", "socket")?;
+    let plain = plain(py)?;
     if !core.get().debug() && socket.get_type().is(plain) {
         let fd: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
         let free = core.get().engine()?.borrow().known(fd).is_none_or(|known| known.reader.is_none());
@@ -167,7 +174,7 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
         if target.len_bytes() == 0 {
             return Ok(Begun::Done(0_usize.into_pyobject(py)?.into_any()));
         }
-        (Side::Read, Action::RecvInto(target))
+        (Side::Read, Action::RecvInto(about.argument.clone().unbind()))
     };
     let drained = side == Side::Read
         && core.get().engine()?.borrow().known(fd).is_some_and(|descriptor| descriptor.drained);
@@ -265,13 +272,19 @@ fn made<'py>(
     argument: &str,
     given: Arguments<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (Some(socket), Some(value), None, true) =
-        (given.get(0), given.get(1), given.get(2), given.is_plain())
-    else {
-        given.check(&["sock", argument])?;
-        return operation::make(the_loop, name, given.require(0, "sock")?, given.require(1, argument)?);
+    let (socket, value) = match (given.get(0), given.get(1), given.get(2), given.is_plain()) {
+        (Some(socket), Some(value), None, true) => (socket.to_owned(), value.to_owned()),
+        _ => {
+            given.check(&["sock", argument])?;
+            (given.require(0, "sock")?, given.require(1, argument)?)
+        }
     };
-    operation::make(the_loop, name, socket.to_owned(), value.to_owned())
+    if !socket.get_type().is(plain(the_loop.py())?)
+        && the_loop.call_method1(intern!(the_loop.py(), "_has_own_methods"), (&socket,))?.is_truthy()?
+    {
+        return the_loop.call_method1(intern!(the_loop.py(), "_by_its_methods"), (name, socket, value));
+    }
+    operation::make(the_loop, name, socket, value)
 }
 
 struct SockRecv;

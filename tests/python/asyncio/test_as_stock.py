@@ -126,3 +126,84 @@ def test_run_within_a_running_loop_is_refused_as_by_asyncio(our_loop):
             coroutine.close()
 
     uringhub.run(main())
+
+
+class Shouting(socket.socket):
+    """What it receives comes in capitals, what it sends goes out twice."""
+
+    def recv(self, *args):
+        return super().recv(*args).upper()
+
+    def recv_into(self, buffer, *args):
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def recvfrom(self, *args):
+        data, address = super().recvfrom(*args)
+        return data.upper(), address
+
+    def send(self, data, *args):
+        return super().send(bytes(data) * 2, *args) // 2
+
+
+def test_methods_of_a_subclass_of_socket_are_called(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        shouting = Shouting(fileno=left.detach())
+        for end in (shouting, right):
+            end.setblocking(False)
+        receiving = asyncio.create_task(loop.sock_recv(shouting, 100))
+        await asyncio.sleep(0.01)
+        right.send(b"one")
+        assert await receiving == b"ONE"
+        buffer = bytearray(3)
+        right.send(b"two")
+        assert (await loop.sock_recv_into(shouting, buffer), buffer) == (3, b"TWO")
+        await loop.sock_sendall(shouting, b"x")
+        assert await loop.sock_recv(right, 100) == b"xx"
+        reader, writer = await asyncio.open_connection(sock=shouting)
+        right.send(b"three")
+        assert await reader.read(100) == b"THREE"
+        writer.close()
+        right.close()
+
+    run(main())
+
+
+def test_methods_of_a_subclass_of_socket_are_called_for_datagrams(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        got = loop.create_future()
+
+        class Protocol(asyncio.DatagramProtocol):
+            def datagram_received(self, data, addr):
+                got.set_result(data)
+
+        receiver = Shouting(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind(("127.0.0.1", 0))
+        transport, _ = await loop.create_datagram_endpoint(Protocol, sock=receiver)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"hello", transport.get_extra_info("sockname"))
+        assert await got == b"HELLO"
+        transport.close()
+
+    run(main())
+
+
+def test_buffer_is_free_to_change_while_sock_recv_into_waits(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        left.setblocking(False)
+        buffer = bytearray(100)
+        receiving = asyncio.create_task(loop.sock_recv_into(left, buffer))
+        await asyncio.sleep(0.01)
+        del buffer[3:]
+        right.send(b"hello")
+        assert (await receiving, buffer, await loop.sock_recv(left, 100)) == (3, b"hel", b"lo")
+        left.close()
+        right.close()
+
+    run(main())
