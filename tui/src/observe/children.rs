@@ -38,6 +38,9 @@ pub fn awaited_tasks(
     let set = |set: u64| python.set_items(set).unwrap_or_default();
     // asyncio's own coroutine is the innermost: what it awaits is a future of its own, which names nobody.
     let inner = chain.first();
+    if inner.is_some_and(waits_on_nobody) {
+        return Awaited::default();
+    }
     if let Some(inner) = inner.filter(|inner| inner.is_in("/asyncio/taskgroups.py", "__aexit__")) {
         let group = inner.local(python, "self");
         let tasks = group.and_then(|group| python.attribute(group, "_tasks")).map(set);
@@ -51,6 +54,15 @@ pub fn awaited_tasks(
     let is_wait_for = |inner: &&Located| inner.is_in("/asyncio/tasks.py", "wait_for");
     let future = inner.filter(is_wait_for).and_then(|inner| inner.local(python, "fut"));
     of_future(python, future.unwrap_or(record.awaited), known)
+}
+
+/// Whether what is awaited is a future that a coroutine of asyncio made for itself: it is no task's, nor a gather's.
+fn waits_on_nobody(inner: &Located) -> bool {
+    let is_of = |file: &str| inner.code.file.ends_with(file);
+    inner.is_in("/asyncio/tasks.py", "sleep")
+        || is_of("/asyncio/locks.py")
+        || is_of("/asyncio/queues.py")
+        || is_of("/asyncio/streams.py")
 }
 
 fn of_future(python: &Python<'_>, future: u64, known: &HashSet<u64>) -> Awaited {

@@ -1,5 +1,6 @@
 //! What an asyncio task waits for, from its await chain.
 
+use super::addresses::AddressMap;
 use super::children::Awaited;
 use super::stacks::Located;
 use super::sync::sync_wait;
@@ -8,7 +9,13 @@ use crate::decode::{Python, TaskRecord, TaskState};
 use crate::state::{EdgeKind, NodeId, Trust, Wait, WaitKind};
 
 /// The wait of a task; its chain is innermost first.
-pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located], on: &Awaited) -> Option<Wait> {
+pub fn task_wait(
+    python: &Python<'_>,
+    record: &TaskRecord,
+    chain: &[Located],
+    on: &Awaited,
+    operations: &mut Operations,
+) -> Option<Wait> {
     match record.state {
         TaskState::Waiting => {}
         TaskState::Ready | TaskState::Created => {
@@ -17,7 +24,7 @@ pub fn task_wait(python: &Python<'_>, record: &TaskRecord, chain: &[Located], on
         _ => return None,
     }
     let awaited = (record.awaited != 0).then_some(NodeId(record.awaited));
-    let known = operation_wait(python, record.leaf)
+    let known = operation_wait(python, record.leaf, operations)
         .or_else(|| chain.iter().find_map(|located| library_wait(python, located)));
     let known = sync_wait(python, chain).or_else(|| wait_for_several(on)).or(known);
     let mut wait = known.unwrap_or_else(|| future_wait(python, record));
@@ -38,17 +45,28 @@ fn wait_for_several(on: &Awaited) -> Option<Wait> {
     Some(plain(kind, what, Trust::Exact))
 }
 
-/// The method that made an operation of uringhub's loop: a coroutine without a frame (`uringhub.operations`).
-pub fn operation_name(python: &Python<'_>, object: u64) -> Option<String> {
-    if object == 0 || python.type_name_of(object)? != "Operation" {
-        return None;
-    }
-    python.string(python.slot(object, "name")?)
+/// Operations of uringhub's loop: coroutines without a frame (`uringhub.operations`). What is awaited is of few classes, of which
+/// each is asked for its name once a look.
+#[derive(Debug, Default)]
+pub struct Operations {
+    classes: AddressMap<u64, bool>,
 }
 
-/// The wait of such an operation.
-fn operation_wait(python: &Python<'_>, object: u64) -> Option<Wait> {
-    let name = operation_name(python, object)?;
+impl Operations {
+    /// The method that made an operation; `None` if the object is none.
+    pub fn name(&mut self, python: &Python<'_>, object: u64) -> Option<String> {
+        let class = python.type_of(object).filter(|_| object != 0)?;
+        let is_operation = *self
+            .classes
+            .entry(class)
+            .or_insert_with(|| python.type_name(class).as_deref() == Some("Operation"));
+        is_operation.then(|| python.string(python.slot(object, "name")?))?
+    }
+}
+
+/// The wait of an operation.
+fn operation_wait(python: &Python<'_>, object: u64, operations: &mut Operations) -> Option<Wait> {
+    let name = operations.name(python, object)?;
     let subject = python.slot(object, "subject");
     if let Some(method) = name.strip_prefix("sock_") {
         let kind = if method == "sendall" { WaitKind::Write } else { WaitKind::Read };

@@ -4,7 +4,7 @@ use super::children::awaited_tasks;
 use super::limits::{hand_on, time_limit};
 use super::seen::{Prints, Seen};
 use super::stacks::{Located, Stacks, places, print_of};
-use super::task_wait::{operation_name, task_wait};
+use super::task_wait::{Operations, task_wait};
 use super::timers::task_due_s;
 use super::wait::can_be_limited;
 use crate::decode::{Python, TaskRecord, TaskState};
@@ -33,6 +33,7 @@ pub fn present_tasks(
 ) -> (Vec<Task>, Vec<Edge>) {
     let known: HashSet<u64> = records.iter().map(|record| record.object).collect();
     let mut loops: HashMap<u64, String> = HashMap::new();
+    let mut operations = Operations::default();
     let mut edges = Vec::new();
     let mut tasks = Vec::with_capacity(records.len());
     for record in records {
@@ -47,7 +48,7 @@ pub fn present_tasks(
             awaited.tasks.iter().map(move |&to| Edge { from, to: NodeId(to), kind, trust: Trust::Exact })
         }));
         let coroutine = chain.last().map(|located| located.code.function.to_string());
-        let coroutine = coroutine.or_else(|| operation_name(python, record.coroutine)).or_else(|| {
+        let coroutine = coroutine.or_else(|| operations.name(python, record.coroutine)).or_else(|| {
             let name = python.field(record.coroutine, python.layout().generator_qualname as u64)?;
             python.string(name)
         });
@@ -56,7 +57,7 @@ pub fn present_tasks(
             .or_insert_with(|| python.class_path(record.event_loop).unwrap_or_default())
             .clone();
         let stack = places(&chain);
-        let mut wait = task_wait(python, record, &chain, &awaited).map(Arc::new);
+        let mut wait = task_wait(python, record, &chain, &awaited, &mut operations).map(Arc::new);
         let prints = Prints { stack: print_of(&stack), run: record.awaited };
         let seconds = wait.as_ref().and_then(|wait| wait.seconds);
         let age = seen.note(from, prints, seconds, || task_due_s(python, &chain));
