@@ -312,7 +312,7 @@ impl LoopCore {
         if delay.is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        let when = slf.get().time() + delay.extract::<f64>()?;
+        let when = handle::after(slf.get().time(), delay)?;
         Self::at(slf, when, handle::float(slf.py(), when), callback, args, context)
     }
 

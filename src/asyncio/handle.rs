@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyFloat, PyTuple, PyType};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple, PyType};
 use slotmap::{Key, KeyData};
 
 use super::context;
@@ -345,6 +345,14 @@ impl Handles {
         }
         self.report.bind(py).call1((handle, error.into_value(py))).map(drop)
     }
+}
+
+/// The time `delay` after `now`, by Python's addition, which refuses what is no number of seconds.
+pub fn after(now: f64, delay: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if delay.is_exact_instance_of::<PyFloat>() || delay.is_exact_instance_of::<PyInt>() {
+        return Ok(now + delay.extract::<f64>()?);
+    }
+    float(delay.py(), now).add(delay)?.extract()
 }
 
 /// `when` as the float that a timer handle shows.

@@ -60,7 +60,11 @@ impl Stream {
         let context = context::copy_current(py)?.unbind();
         let mut engine = self.core.get().engine()?.borrow_mut();
         if let Some(id) = self.sink() {
+            // As on the stock loop, whose reader is a new handle then.
+            let old = engine.receiver(id).map(|receiver| std::mem::replace(&mut receiver.context, context));
             engine.want(id);
+            drop(engine);
+            drop(old);
             return Ok(());
         }
         let receiver = Receiver::new(self.fd, transport, entry, buffered, context);

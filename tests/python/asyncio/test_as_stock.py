@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import decimal
+import fractions
 import os
 import socket
 import struct
@@ -110,6 +113,45 @@ def test_call_from_a_thread_comes_before_a_later_one_of_the_loop_s_own(run):
         loop.call_soon(order.append, 2)
         await asyncio.sleep(0.01)
         assert order == [1, 2]
+
+    run(main())
+
+
+def test_delay_that_is_no_number_of_seconds_is_refused(loop):
+    for delay in (decimal.Decimal("0.1"), "1", []):
+        with pytest.raises(TypeError):
+            loop.call_later(delay, print)
+    called = []
+    for delay in (fractions.Fraction(1, 1000), True, 0, -1, -0.5):
+        loop.call_later(delay, called.append, delay)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert sorted(called) == [-1, -0.5, 0, fractions.Fraction(1, 1000)]  # True is a second.
+    with pytest.raises(OverflowError):
+        loop.call_later(10**400, print)
+
+
+def test_data_comes_in_the_context_that_reading_was_resumed_in(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        where = contextvars.ContextVar("where", default="connected")
+        seen = []
+
+        class Protocol(asyncio.Protocol):
+            def data_received(self, data):
+                seen.append(where.get())
+
+        left, right = socket.socketpair()
+        transport, _ = await loop.create_connection(Protocol, sock=left)
+        right.send(b"1")
+        await asyncio.sleep(0.01)
+        transport.pause_reading()
+        where.set("resumed")
+        transport.resume_reading()
+        right.send(b"2")
+        await asyncio.sleep(0.01)
+        transport.close()
+        right.close()
+        assert seen == ["connected", "resumed"]
 
     run(main())
 
