@@ -219,7 +219,10 @@ class DatagramTransport(_Sending, _StockDatagram):
     def _send_one(self, data, addr):
         """Send a datagram; False if the socket does not take it now."""
         try:
-            self._sock.send(data) if addr is None else self._sock.sendto(data, addr)
+            if addr is None:
+                self._sock.send(data)
+            else:
+                self._sock.sendto(data, addr)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

@@ -207,7 +207,7 @@ impl Engine {
     }
 
     /// The error that a receiver's stream ended with, if it has; its operation ends.
-    pub fn has_failed(&mut self, id: SinkId) -> Option<Errno> {
+    pub fn final_error(&mut self, id: SinkId) -> Option<Errno> {
         let op = self.receiver(id)?.op;
         if let Some(completion) = op.and_then(|op| self.proactor.settle(op)) {
             self.complete(completion);

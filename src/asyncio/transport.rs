@@ -100,7 +100,8 @@ impl Stream {
     /// broken only. Nothing is received afterwards.
     fn was_reset(&self) -> bool {
         let Some(id) = self.sink() else { return false };
-        let was_reset = self.core.get().with_engine(|engine| engine.has_failed(id) == Some(Errno::CONNRESET));
+        let was_reset =
+            self.core.get().with_engine(|engine| engine.final_error(id) == Some(Errno::CONNRESET));
         was_reset == Some(true)
     }
 

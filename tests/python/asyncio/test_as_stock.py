@@ -10,37 +10,46 @@ import os
 import socket
 import struct
 import threading
-import time
 import weakref
 
 import pytest
 import uringhub
 
 
+class Ending(asyncio.Protocol):
+    """Tells how its connection ended."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+async def connected():
+    """A protocol with a connection, and the peer's socket, whose close resets it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    _, protocol = await asyncio.get_running_loop().create_connection(Ending, sock=client)
+    return protocol, peer
+
+
 def test_write_after_a_reset_ends_the_connection_with_connection_reset(run):
     async def main():
         loop = asyncio.get_running_loop()
-        lost = loop.create_future()
-
-        class Protocol(asyncio.Protocol):
-            def connection_lost(self, exc):
-                lost.set_result(exc)
-
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            client = socket.create_connection(listener.getsockname())
-            server, _ = listener.accept()
-        transport, _ = await loop.create_connection(Protocol, sock=server)
-        await asyncio.sleep(0.01)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        protocol, peer = await connected()
+        await asyncio.sleep(0)  # A receive is in flight.
 
         def reset():
-            client.close()
-            time.sleep(0.01)
-            # Before the loop hears of the reset, if it asks in the order of the stock loop.
-            loop.call_soon(transport.write, b"x")
+            peer.close()
+            # On loopback it has arrived. The write comes before the loop hears of it, in the order of the stock loop.
+            loop.call_soon(protocol.transport.write, b"x")
 
         loop.call_soon(reset)
-        assert type(await lost) is ConnectionResetError
+        assert type(await protocol.lost) is ConnectionResetError
 
     run(main())
 
@@ -48,23 +57,12 @@ def test_write_after_a_reset_ends_the_connection_with_connection_reset(run):
 @pytest.mark.parametrize("size", [1, 1 << 24])
 def test_reset_is_told_as_a_reset_though_a_write_is_pending(run, size):
     async def main():
-        loop = asyncio.get_running_loop()
-        lost = loop.create_future()
-
-        class Protocol(asyncio.Protocol):
-            def connection_lost(self, exc):
-                lost.set_result(exc)
-
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            client = socket.create_connection(listener.getsockname())
-            peer, _ = listener.accept()
-        transport, _ = await loop.create_connection(Protocol, sock=client)
-        transport.write(b"x" * size)
-        for _ in range(3):  # What the socket does not take is pending by then.
-            await asyncio.sleep(0.001)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        protocol, peer = await connected()
+        protocol.transport.write(b"x" * size)
+        await asyncio.sleep(0)
+        assert (protocol.transport.get_write_buffer_size() > 0) == (size > 1)
         peer.close()
-        assert type(await lost) is ConnectionResetError
+        assert type(await protocol.lost) is ConnectionResetError
 
     run(main())
 
@@ -111,7 +109,8 @@ def test_call_from_a_thread_comes_before_a_later_one_of_the_loop_s_own(run):
         thread.start()
         thread.join()
         loop.call_soon(order.append, 2)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         assert order == [1, 2]
 
     run(main())
@@ -134,24 +133,23 @@ def test_data_comes_in_the_context_that_reading_was_resumed_in(run):
     async def main():
         loop = asyncio.get_running_loop()
         where = contextvars.ContextVar("where", default="connected")
-        seen = []
+        seen = asyncio.Queue()
 
         class Protocol(asyncio.Protocol):
             def data_received(self, data):
-                seen.append(where.get())
+                seen.put_nowait(where.get())
 
         left, right = socket.socketpair()
         transport, _ = await loop.create_connection(Protocol, sock=left)
         right.send(b"1")
-        await asyncio.sleep(0.01)
+        assert await seen.get() == "connected"
         transport.pause_reading()
         where.set("resumed")
         transport.resume_reading()
         right.send(b"2")
-        await asyncio.sleep(0.01)
+        assert await seen.get() == "resumed"
         transport.close()
         right.close()
-        assert seen == ["connected", "resumed"]
 
     run(main())
 
