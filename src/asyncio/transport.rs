@@ -57,14 +57,17 @@ impl Stream {
 
     /// Starts or goes on receiving for `transport`; `entry` is its protocol.
     fn start(&self, py: Python<'_>, transport: Py<PyAny>, entry: Py<PyAny>, buffered: bool) -> PyResult<()> {
-        let context = context::copy_current(py)?.unbind();
+        let mut context = context::copy_current(py)?.unbind();
         let mut engine = self.core.get().engine()?.borrow_mut();
         if let Some(id) = self.sink() {
             // As on the stock loop, whose reader is a new handle then.
-            let old = engine.receiver(id).map(|receiver| std::mem::replace(&mut receiver.context, context));
+            if let Some(receiver) = engine.receiver(id) {
+                std::mem::swap(&mut receiver.context, &mut context);
+            }
             engine.want(id);
+            // What is dropped may run any code, which must not find the engine borrowed.
             drop(engine);
-            drop(old);
+            drop(context);
             return Ok(());
         }
         let receiver = Receiver::new(self.fd, transport, entry, buffered, context);
