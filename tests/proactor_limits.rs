@@ -190,18 +190,19 @@ fn highest_fd() -> u64 {
     numbers.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).max().unwrap()
 }
 
+/// Takes every number that the process may open, at least eight, whatever files the runner left open.
+fn fill_the_file_table() -> Vec<std::fs::File> {
+    limit(libc::RLIMIT_NOFILE, highest_fd() + 8);
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
 fn a_full_file_table_ends_the_accept_and_keeps_the_connection(driver: Choice) {
     in_child(|| {
         let mut proactor = proactor(driver);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(addr).unwrap();
-        // Every number below the limit is taken.
-        limit(libc::RLIMIT_NOFILE, highest_fd() + 1);
-        let mut fillers = Vec::new();
-        while let Ok(file) = std::fs::File::open("/dev/null") {
-            fillers.push(file);
-        }
+        let mut fillers = fill_the_file_table();
         for op in [Op::Accept { fd: fd(&listener) }, Op::AcceptMany { fd: fd(&listener) }] {
             let id = proactor.submit(op, 0);
             let done = expect_one(&mut proactor, id);
@@ -272,12 +273,7 @@ fn an_idle_wait_wakes_only_when_woken(driver: Choice) {
 
 fn a_full_file_table_is_a_setup_error_with_its_remedy(driver: Choice) {
     in_child(|| {
-        // Room for fillers whatever the runner left open: two of them make way below.
-        limit(libc::RLIMIT_NOFILE, highest_fd() + 8);
-        let mut fillers = Vec::new();
-        while let Ok(file) = std::fs::File::open("/dev/null") {
-            fillers.push(file);
-        }
+        let mut fillers = fill_the_file_table();
         for driver in [driver, Choice::Auto] {
             for _ in 0..2 {
                 // With no place at all, then with one for the waker but none for the driver.
@@ -304,11 +300,7 @@ fn a_child_without_room_for_its_driver_goes_on_when_there_is(driver: Choice) {
         let other = proactor.submit(recv(fd(&silent)), 0);
         expect_quiet(&mut proactor);
         Child::fork(|| {
-            limit(libc::RLIMIT_NOFILE, highest_fd() + 1);
-            let mut fillers = Vec::new();
-            while let Ok(file) = std::fs::File::open("/dev/null") {
-                fillers.push(file);
-            }
+            let mut fillers = fill_the_file_table();
             // 1. Without a place a wait says so; with one, epoll has a waker but no set yet.
             for _ in 0..2 {
                 proactor.wait(Some(Duration::ZERO)).expect_err("there was a place");
