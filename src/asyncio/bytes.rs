@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes, PySlice};
+use pyo3::types::{PyByteArray, PyByteArrayMethods, PyBytes};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -181,8 +181,11 @@ pub fn take<'py>(buffer: &Bound<'py, PyByteArray>, limit: usize) -> PyResult<Bou
     if count == buffer.len() {
         buffer.resize(0)?;
     } else {
-        // What CPython does for `del buffer[:count]`: the rest stays where it is.
-        buffer.as_any().del_item(PySlice::new(py, 0, count as isize, 1))?;
+        // `del buffer[:count]`: the rest stays where it is. `PySlice::new` of pyo3 0.30 leaks a large count.
+        // SAFETY: attached, a live bytearray; -1 means that an exception is set.
+        if unsafe { ffi::PySequence_DelSlice(buffer.as_ptr(), 0, count as ffi::Py_ssize_t) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
     }
     Ok(taken)
 }
