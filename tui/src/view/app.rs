@@ -170,8 +170,9 @@ impl App {
         self.placed_for = None;
     }
 
-    /// Takes in news; while paused it is kept for later, except that the process has ended.
-    pub fn apply(&mut self, update: Update) {
+    /// Takes in news; while paused it is kept for later, except that the process has ended. Tells whether there is something
+    /// new to draw.
+    pub fn apply(&mut self, update: Update) -> bool {
         if self.is_paused && !matches!(update, Update::Ended(_)) {
             if matches!(update, Update::Snapshot(_)) {
                 // Only the latest look is worth keeping.
@@ -182,9 +183,9 @@ impl App {
                 self.dropped += 1;
             }
             self.pending.push_back(update);
-            return;
+            return true;
         }
-        self.model.apply(update);
+        self.model.apply(update)
     }
 
     /// Number of updates held back.

@@ -40,7 +40,7 @@ pub struct Model {
     pub findings: Vec<Finding>,
     /// Why there is no more news.
     pub ended: Option<String>,
-    /// Rises with every change, so that what is derived can be kept until then.
+    /// Rises with every change of what tables show, so that their rows can be kept until then.
     pub version: u64,
     /// Where green threads and tasks stand in the latest look, once somebody asks.
     places: OnceCell<AddressMap<NodeId, usize>>,
@@ -56,18 +56,20 @@ pub enum Node<'m> {
 }
 
 impl Model {
-    /// Takes in news.
-    pub fn apply(&mut self, update: Update) {
-        self.version += 1;
+    /// Takes in news; tells whether the screens show it at once.
+    pub fn apply(&mut self, update: Update) -> bool {
         match update {
+            // Counters alone change the pulse only: they come with the looks.
+            Update::Counters(watch) => {
+                self.pulse.add_report(&watch);
+                self.watch = watch;
+                return false;
+            }
+            Update::Blocked(blocked) if blocked == self.blocked => return false,
             Update::Snapshot(snapshot) => self.set_snapshot(*snapshot),
             Update::Stall(stall) => {
                 self.sites.add(&stall);
                 self.pulse.add_stall(&stall);
-            }
-            Update::Counters(watch) => {
-                self.pulse.add_report(&watch);
-                self.watch = watch;
             }
             Update::Blocked(blocked) => self.blocked = blocked,
             Update::Ended(sentence) => {
@@ -75,6 +77,8 @@ impl Model {
                 self.ended = Some(sentence);
             }
         }
+        self.version += 1;
+        true
     }
 
     fn set_snapshot(&mut self, snapshot: Snapshot) {

@@ -4,7 +4,6 @@ use super::app::{App, Effect, Mode};
 use super::draw::draw;
 use super::editor::editor_command;
 use super::feed::Feed;
-use super::model::Update;
 use super::picker::Candidates;
 use super::source::{NoSource, SourceFiles};
 use super::terminal::{
@@ -143,9 +142,7 @@ impl Shown {
 
     fn take_news(&mut self) {
         while let Some(update) = self.feed.as_ref().and_then(Feed::next) {
-            // Counters alone change the pulse only: they come with the looks.
-            self.is_stale |= !matches!(update, Update::Counters(_));
-            self.app.apply(update);
+            self.is_stale |= self.app.apply(update);
         }
         if self.app.mode == Mode::Pick && self.listed.elapsed() >= LIST_EVERY {
             self.app.candidates = list();

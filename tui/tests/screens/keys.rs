@@ -4,6 +4,7 @@ use crate::fake;
 use crate::render::{key, text, type_text};
 use evtop::state::{Class, NodeId};
 use evtop::view::{App, Effect, Mode, NoSource, Pane, RowKey, Tab, Update};
+use evtop::watch::{Blocked, WatchCounters};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 
 fn app_on(tab: Tab) -> App {
@@ -184,6 +185,18 @@ fn the_end_of_the_process_shows_even_while_paused() {
     press(&mut app, KeyCode::Char('p'));
     app.apply(Update::Ended("process 4242 has ended".to_owned()));
     assert!(text(&mut app, 80, 24).contains("process 4242 has ended"));
+}
+
+#[test]
+fn the_screen_is_drawn_again_only_for_what_it_shows() {
+    let mut app = app_on(Tab::Blocking);
+    let blocked = app.model.blocked.clone();
+    assert!(!app.apply(Update::Blocked(blocked)), "the same threads are blocked as before");
+    assert!(!app.apply(Update::Counters(WatchCounters::default())), "they come with the looks");
+    let now = Blocked { tid: 4242, since_ms: 30, class: Class::File, frame: fake::frame("f", "/app.py", 1) };
+    assert!(app.apply(Update::Blocked(vec![now])));
+    assert!(app.apply(Update::Blocked(Vec::new())));
+    assert!(app.apply(Update::Snapshot(Box::new(fake::snapshot()))));
 }
 
 #[test]
