@@ -25,3 +25,5 @@ mod python;
 mod raised;
 #[cfg(feature = "python")]
 mod runnable;
+#[cfg(feature = "python")]
+mod tally;

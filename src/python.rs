@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(crate::doctor::probe, module)?)?;
+    module.add_class::<crate::tally::Tally>()?;
     crate::asyncio::register(module)?;
     crate::eventlet::register(module)
 }

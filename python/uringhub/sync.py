@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from uringhub import _waiters
+from uringhub._native import Tally
 
 __all__ = ["Event", "Lock", "Queue", "QueueEmpty", "QueueFull", "Semaphore"]
 
@@ -33,13 +34,13 @@ class Semaphore:
     :raises ValueError: ``value`` is negative.
     """
 
-    # Without a lock: who gives appends a token and then looks for waiters, who waits appends itself and then
+    # Without a lock: who gives adds a token and then looks for waiters, who waits appends itself and then
     # looks for tokens. So one of the two sees both, and whoever does brings them together.
 
     def __init__(self, value: int = 1) -> None:
         if value < 0:
             raise ValueError("semaphore initial value must be >= 0")
-        self._tokens: deque[None] = deque([None] * value)
+        self._tokens = Tally(value)
         self._waiters: deque[_waiters.Waiter] = deque()
 
     def locked(self) -> bool:
@@ -82,14 +83,10 @@ class Semaphore:
     def _take(self) -> bool:
         if self._waiters:
             return False
-        try:
-            self._tokens.pop()
-        except IndexError:
-            return False
-        return True
+        return self._tokens.take()
 
     def _give(self) -> None:
-        self._tokens.append(None)
+        self._tokens.add()
         self._match()
 
     def _queue(self, waiter: _waiters.AnyWaiter) -> _waiters.AnyWaiter:
@@ -99,9 +96,7 @@ class Semaphore:
 
     def _match(self) -> None:
         while self._tokens and self._waiters:
-            try:
-                self._tokens.pop()
-            except IndexError:
+            if not self._tokens.take():
                 return
             try:
                 waiter = self._waiters.popleft()
@@ -109,7 +104,7 @@ class Semaphore:
                 waiter = None
             # A waiter that has left, or whose loop is closed, takes nothing.
             if waiter is None or not waiter.claim() or not waiter.wake():
-                self._tokens.append(None)
+                self._tokens.add()
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -129,7 +124,7 @@ class Semaphore:
 
     def __repr__(self) -> str:
         kind = type(self)
-        counts = f"value={len(self._tokens)} waiters={len(self._waiters)}"
+        counts = f"value={self._tokens.value} waiters={len(self._waiters)}"
         return f"<{kind.__module__}.{kind.__name__} {counts}>"
 
 
@@ -232,10 +227,10 @@ class _Unfinished(_Crowd):
 
     def __init__(self) -> None:
         super().__init__()
-        self.marks: deque[None] = deque()
+        self.tally = Tally(0)
 
     def is_over(self) -> bool:
-        return not self.marks
+        return not self.tally
 
 
 class QueueEmpty(Exception):
@@ -313,10 +308,8 @@ class Queue(Generic[Item]):
 
         :raises ValueError: there were fewer items than that.
         """
-        try:
-            self._unfinished.marks.pop()
-        except IndexError:
-            raise ValueError("task_done() called too many times") from None
+        if not self._unfinished.tally.take():
+            raise ValueError("task_done() called too many times")
         if self._unfinished.is_over():
             self._unfinished.tell()
 
@@ -329,7 +322,7 @@ class Queue(Generic[Item]):
         await self._unfinished.wait_async()
 
     def _append(self, item: Item) -> None:
-        self._unfinished.marks.append(None)
+        self._unfinished.tally.add()
         self._items.append(item)
         self._filled.release()
 

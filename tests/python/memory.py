@@ -16,14 +16,15 @@ class Mallinfo(ctypes.Structure):
     ]
 
 
-def in_use() -> tuple[int, int]:
-    """Blocks of Python's allocator, and bytes of malloc's that are in use."""
+def in_use() -> tuple[int, int, int]:
+    """Blocks of Python's allocator, and bytes of malloc's that are in use; of a debug build all references too."""
     gc.collect()
+    references = getattr(sys, "gettotalrefcount", lambda: 0)()
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo is None:
-        return sys.getallocatedblocks(), 0
+        return sys.getallocatedblocks(), 0, references
     mallinfo.restype = Mallinfo
-    return sys.getallocatedblocks(), mallinfo().uordblks
+    return sys.getallocatedblocks(), mallinfo().uordblks, references
 
 
 class Growth:
@@ -42,9 +43,9 @@ class Growth:
         )
 
     def is_a_leak(self) -> bool:
-        """Whether every repetition could have left a block of Python's, or 24 bytes of malloc's."""
-        blocks, octets = self.least
-        return blocks >= self.times * 3 / 4 or octets >= self.times * 24
+        """Whether every repetition could have left a block or reference of Python's, or 24 bytes of malloc's."""
+        blocks, octets, references = self.least
+        return max(blocks, references) >= self.times * 3 / 4 or octets >= self.times * 24
 
     def __repr__(self) -> str:
-        return "{} blocks and {} bytes more after {} times".format(*self.least, self.times)
+        return "{} blocks, {} bytes and {} references more after {} times".format(*self.least, self.times)

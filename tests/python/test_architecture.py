@@ -143,7 +143,7 @@ def stub_signatures(body: list[ast.stmt], prefix: str = "") -> dict[str, list[st
         elif isinstance(node, ast.ClassDef):
             signatures[node.name] = None
             signatures |= stub_signatures(node.body, f"{node.name}.")
-        elif isinstance(node, ast.FunctionDef):
+        elif isinstance(node, ast.FunctionDef) and node.name != "__new__":  # its signature is the class's
             spec = node.args
             names = [
                 a.arg for a in [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a

@@ -358,3 +358,21 @@ def test_annotations_are_complete():
                 assert function.__doc__ or method.startswith("_"), (name, method)
     """
     assert subprocess.run([sys.executable, "-c", __import__("textwrap").dedent(program)]).returncode == 0
+
+
+def test_a_queue_whose_items_are_never_told_done_keeps_nothing(both):
+    both("""
+    import sys
+    queue = sync.Queue()
+    def pass_through(count):
+        for _ in range(count):
+            queue.put(None)
+            queue.get()
+    pass_through(1000)
+    before = sys.getallocatedblocks()
+    pass_through(50_000)
+    assert sys.getallocatedblocks() - before < 50
+    queue.task_done()
+    assert queue.join(timeout=0) is False
+    assert sync.Semaphore(10**15).acquire(blocking=False)
+    """)
