@@ -39,6 +39,11 @@ impl Lease {
         Lease { storage: Storage::Heap(bytes), len }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_pooled(&self) -> bool {
+        matches!(self.storage, Storage::Pooled { .. })
+    }
+
     /// The received bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.storage {

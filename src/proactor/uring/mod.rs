@@ -31,6 +31,10 @@ use setup::{GETEVENTS, Gate};
 /// operation stuck in a worker thread could take longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A receive waits for readiness before it tries, since who submits one has usually just drained its socket. Where so many
+/// entries go to the kernel at once, the first peers answer before the last entry is written: trying comes first there.
+const BUSY_BATCH: u32 = 8;
+
 /// One ring and what waits to enter it.
 pub(crate) struct Ring {
     // Closed before the buffer ring it reads is unmapped.
@@ -46,6 +50,8 @@ pub(crate) struct Ring {
     /// How many of them the kernel has taken. A note of our own: a forked child shares the queue itself with a parent
     /// that goes on. While a call runs, all of them: a child forked by another thread meanwhile cannot know better.
     taken: u64,
+    /// How many entries the latest call that had any gave to the kernel.
+    batch: u32,
     /// Operations that found no room in the submission queue, in order.
     backlog: VecDeque<OpId>,
     /// Operations whose cancel found no room there either.
@@ -72,6 +78,7 @@ impl Ring {
             owner: None,
             pushed: 0,
             taken: 0,
+            batch: 0,
             backlog: VecDeque::new(),
             cancels: VecDeque::new(),
             starved: VecDeque::new(),
@@ -101,7 +108,10 @@ impl Ring {
     fn try_submit(&mut self, core: &mut Core, id: OpId) -> bool {
         let buffer_len = core.pool.buffer_len();
         let Some(entry) = core.table.get(id) else { return true };
-        let sqe = submit::encode(&mut entry.pending, id, buffer_len);
+        // No more than there are buffers: one that found none would get memory of its own, and may then wait for long.
+        let queued = self.pushed - self.taken;
+        let tries_first = self.batch >= BUSY_BATCH && queued < self.provided.held_count();
+        let sqe = submit::encode(&mut entry.pending, id, buffer_len, tries_first);
         let pushed = self.push(&sqe);
         if pushed {
             entry.ticket = NonZeroU64::new(self.pushed);
@@ -141,6 +151,9 @@ impl Ring {
             return Err(Errno::EXIST);
         }
         let queued = self.ring.submission().len() as u32;
+        if queued > 0 {
+            self.batch = queued;
+        }
         self.taken = self.pushed;
         let entered = self.gate.enter(queued, complete, flags, timeout);
         // After an error or for want of memory some are left, and are first in line for the next call.

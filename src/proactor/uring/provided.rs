@@ -89,6 +89,11 @@ impl ProvidedBuffers {
         }
     }
 
+    /// How many buffers the kernel has, as far as its completions have been seen.
+    pub(super) fn held_count(&self) -> u64 {
+        u64::from(self.held_count)
+    }
+
     /// The kernel picked `buffer` for a completion.
     pub(super) fn picked(&mut self, buffer: u16) {
         if std::mem::replace(&mut self.held[usize::from(buffer)], false) {

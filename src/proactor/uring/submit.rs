@@ -9,8 +9,7 @@ use super::super::op::OpId;
 use super::super::table::{Pending, Stage};
 use super::provided::GROUP;
 
-/// Do not try first, wait for readiness first (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19): whoever submits
-/// has usually just seen `EAGAIN` or a drained socket.
+/// Wait for readiness, do not try first (`IORING_RECVSEND_POLL_FIRST`, Linux 5.19).
 const POLL_FIRST: u16 = 1;
 /// The kernel caps one transfer near 2 GiB; the driver continues from there.
 const MAX_TRANSFER: usize = 1 << 30;
@@ -19,8 +18,10 @@ const MAX_TRANSFER: usize = 1 << 30;
 pub(super) const WAKE: u64 = 1;
 pub(super) const CANCEL: u64 = 2;
 
-/// The entry of an operation. All addresses in it point into `pending`'s boxes.
-pub(super) fn encode(pending: &mut Pending, id: OpId, buffer_len: u32) -> squeue::Entry {
+/// The entry of an operation. All addresses in it point into `pending`'s boxes. With `tries_first` a receive takes what is
+/// there before it waits.
+pub(super) fn encode(pending: &mut Pending, id: OpId, buffer_len: u32, tries_first: bool) -> squeue::Entry {
+    let poll_first = if tries_first { 0 } else { POLL_FIRST };
     let entry = match pending {
         Pending::Accept { fd, peer } => {
             peer.reset_len();
@@ -36,12 +37,12 @@ pub(super) fn encode(pending: &mut Pending, id: OpId, buffer_len: u32) -> squeue
         }
         Pending::Recv { fd, max_len, heap: Some(bytes) } => {
             let len = (*max_len).min(bytes.len() as u32);
-            opcode::Recv::new(types::Fd(*fd), bytes.as_mut_ptr(), len).ioprio(POLL_FIRST).build()
+            opcode::Recv::new(types::Fd(*fd), bytes.as_mut_ptr(), len).ioprio(poll_first).build()
         }
         Pending::Recv { fd, max_len, heap: None } => {
             let len = (*max_len).min(buffer_len);
             opcode::Recv::new(types::Fd(*fd), std::ptr::null_mut(), len)
-                .ioprio(POLL_FIRST)
+                .ioprio(poll_first)
                 .buf_group(GROUP)
                 .build()
                 .flags(squeue::Flags::BUFFER_SELECT)
@@ -56,7 +57,7 @@ pub(super) fn encode(pending: &mut Pending, id: OpId, buffer_len: u32) -> squeue
                 .build()
         }
         Pending::RecvMsg { fd, message, flags } => opcode::RecvMsg::new(types::Fd(*fd), message.header())
-            .ioprio(POLL_FIRST)
+            .ioprio(poll_first)
             .flags(*flags as u32)
             .build(),
         Pending::SendMsg { fd, message, flags } => {

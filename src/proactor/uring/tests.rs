@@ -90,6 +90,33 @@ fn a_cancel_that_finds_no_room_is_made_up_for() {
 }
 
 #[test]
+fn a_receive_that_finds_nothing_takes_no_memory_because_others_took_the_buffers() {
+    let config = Config { driver: Choice::Uring, buffer_count: 2, ..Config::default() };
+    let mut proactor = Proactor::new(config).expect("a ring");
+    let mut pairs: Vec<_> = (0..20).map(|_| pair()).collect();
+    // 1. A large batch, so that the next one tries first.
+    for _ in 0..20 {
+        proactor.submit(Op::Timeout { after: Duration::ZERO }, 0);
+    }
+    reap_until(&mut proactor, 20);
+    // 2. Two receives find bytes, and take both buffers; the others find nothing.
+    for (client, _) in &mut pairs[..2] {
+        client.write_all(b"x").expect("write");
+    }
+    for (_, server) in &pairs {
+        proactor.submit(recv(server), 0);
+    }
+    assert_eq!(reap_until(&mut proactor, 2).len(), 2);
+    // 3. The two came back meanwhile: each that waited gets one of them.
+    for (client, _) in &mut pairs[2..] {
+        client.write_all(b"x").expect("write");
+        let done = reap_until(&mut proactor, 1).pop().expect("a completion");
+        let Payload::Lease(lease) = done.payload else { panic!("no bytes") };
+        assert!(lease.is_pooled());
+    }
+}
+
+#[test]
 fn a_wait_that_could_not_submit_everything_does_not_sleep_on_it() {
     let mut proactor = small();
     let (mut client, server) = pair();
