@@ -26,6 +26,8 @@ pub struct OpenStall {
     gil_ns: u64,
     /// Time that closer looks found the thread asleep.
     asleep_ns: u64,
+    /// And that in a call that changes the memory map.
+    map_ns: u64,
     schedule: Schedule,
     /// Processor time up to the latest closer look: what the thread used later is not the stall's.
     on_cpu_ns: u64,
@@ -58,6 +60,9 @@ const COPY_BYTES: u64 = 4 << 20;
 /// A first closer look that comes later than this into a stall was kept from coming by a machine short of processors,
 /// which may have kept the thread from running as well.
 const PROMPT_NS: u64 = 6_000_000;
+/// mprotect, munmap, brk, mremap: they read no file, and asleep in one a thread waits for the lock of its memory map. Who
+/// holds that, a page fault or somebody who reads the process as `ps` does, holds it long only for want of a processor.
+const MAP_CALLS: [i64; 4] = [10, 11, 12, 25];
 
 impl OpenStall {
     /// Opens at the first closer look, `stretch_ns` into the stall; the baselines are read then.
@@ -68,6 +73,7 @@ impl OpenStall {
             accounted_ns: now_ns - stretch_ns,
             gil_ns: 0,
             asleep_ns: 0,
+            map_ns: 0,
             schedule,
             on_cpu_ns: schedule.on_cpu_ns,
             unexplained_ns: stretch_ns.saturating_sub(PROMPT_NS),
@@ -104,6 +110,9 @@ impl OpenStall {
         }
         if evidence.activity != Activity::Running {
             self.asleep_ns += time_ns;
+        }
+        if matches!(evidence.activity, Activity::Call { number, .. } if MAP_CALLS.contains(&number)) {
+            self.map_ns += time_ns;
         }
         if self.files.is_empty() && judgement.class == Class::Cpu && self.bytes_moved.is_some() {
             self.files = regular_files(process);
@@ -169,6 +178,7 @@ impl OpenStall {
             lead_ms: ms(self.lead_ns),
             asleep_ms: ms(self.asleep_ns),
             stolen_ms: 0.0,
+            map_ms: ms(self.map_ns),
         }
     }
 

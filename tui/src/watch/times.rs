@@ -36,6 +36,8 @@ pub struct Times {
     pub asleep_ms: f64,
     /// While the hypervisor had taken a processor away, at most.
     pub stolen_ms: f64,
+    /// Waiting for the lock of the memory map, whose holder lacks a processor.
+    pub map_ms: f64,
 }
 
 impl Times {
@@ -66,7 +68,7 @@ impl Times {
     /// The thread's own part: what is left without waiting for a processor. Time on the processor is its own beyond
     /// doubt, however the waiting in between is told.
     fn own_ms(&self) -> f64 {
-        let waiting_ms = self.run_queue_ms + self.unexplained_ms + self.stolen_ms;
+        let waiting_ms = self.run_queue_ms + self.unexplained_ms + self.stolen_ms + self.map_ms;
         (self.certain_ms - waiting_ms).max(self.on_cpu_ms.min(self.certain_ms))
     }
 
@@ -108,6 +110,7 @@ mod tests {
         lead_ms: 3.0,
         asleep_ms: 0.0,
         stolen_ms: 0.0,
+        map_ms: 0.0,
     };
 
     #[test]
@@ -123,6 +126,16 @@ mod tests {
         let waiting = Times { duration_ms: 41.0, certain_ms: 40.0, run_queue_ms: 30.0, ..STALL };
         assert_eq!(waiting.dismissal(20.0, true, TICK_MS), Some(Dismissal::RunQueue));
         assert_eq!(Times { on_cpu_ms: 25.0, ..waiting }.dismissal(20.0, true, TICK_MS), None);
+    }
+
+    #[test]
+    fn a_wait_for_the_lock_of_the_memory_map_is_the_machines() {
+        let waiting = Times { duration_ms: 69.0, certain_ms: 68.0, on_cpu_ms: 0.0, asleep_ms: 66.0, ..STALL };
+        assert_eq!(waiting.dismissal(20.0, false, TICK_MS), None);
+        assert_eq!(
+            Times { map_ms: 66.0, ..waiting }.dismissal(20.0, false, TICK_MS),
+            Some(Dismissal::RunQueue)
+        );
     }
 
     #[test]
