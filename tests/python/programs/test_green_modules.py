@@ -346,8 +346,9 @@ def test_greendns_asks_a_name_server_over_udp_and_over_tcp():
     from eventlet.support import greendns
 
     datagrams, streams = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
-    datagrams.bind(("127.0.0.1", 0))
-    streams.bind(datagrams.getsockname())
+    # In this order: numbers of datagram sockets are seldom taken.
+    streams.bind(("127.0.0.1", 0))
+    datagrams.bind(streams.getsockname())
     streams.listen(5)
     asked = {"udp": 0, "tcp": 0}
 
