@@ -329,12 +329,12 @@ unsafe extern "C" fn send(
     value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
-    Python::attach(|py| {
+    let step = |py: Python<'_>| {
         // SAFETY: CPython's frame owns both objects until this returns.
         let (operation, value) =
             unsafe { (Borrowed::from_ptr(py, operation), Borrowed::from_ptr(py, value)) };
-        let step = catch_unwind(AssertUnwindSafe(|| operations(py)?.step(&operation, &value)));
-        let (object, sent) = match step {
+        let outcome = catch_unwind(AssertUnwindSafe(|| operations(py)?.step(&operation, &value)));
+        let (object, sent) = match outcome {
             Ok(Ok(Step::Yields(yielded))) => (yielded.into_ptr(), ffi::PySendResult::PYGEN_NEXT),
             Ok(Ok(Step::Returns(value))) => (value.into_ptr(), ffi::PySendResult::PYGEN_RETURN),
             Ok(Err(error)) => {
@@ -346,12 +346,14 @@ unsafe extern "C" fn send(
         // SAFETY: the place that CPython's frame gives for the result, which takes over the reference.
         unsafe { *result = object };
         sent
-    })
+    };
+    // SAFETY: CPython calls this with the GIL held, and it is held until the return.
+    unsafe { fastcall::attached(step) }
 }
 
 /// `__next__`, as a slot: CPython 3.12 and later go on by it.
 unsafe extern "C" fn next(operation: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    Python::attach(|py| {
+    let step = |py: Python<'_>| {
         // SAFETY: CPython's frame owns the object until this returns.
         let operation = unsafe { Borrowed::from_ptr(py, operation) };
         let none = py.None().into_bound(py);
@@ -369,7 +371,9 @@ unsafe extern "C" fn next(operation: *mut ffi::PyObject) -> *mut ffi::PyObject {
             }
             Err(_) => panicked(py),
         }
-    })
+    };
+    // SAFETY: CPython calls this with the GIL held, and it is held until the return.
+    unsafe { fastcall::attached(step) }
 }
 
 /// What `send` and `__next__` give back.
