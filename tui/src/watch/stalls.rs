@@ -26,7 +26,7 @@ pub struct OpenStall {
     gil_ns: u64,
     /// Time that closer looks found the thread asleep.
     asleep_ns: u64,
-    /// And that in a call that changes the memory map.
+    /// And that for the lock of its memory map, which somebody outside of the process held.
     map_ns: u64,
     schedule: Schedule,
     /// Processor time up to the latest closer look: what the thread used later is not the stall's.
@@ -60,8 +60,7 @@ const COPY_BYTES: u64 = 4 << 20;
 /// A first closer look that comes later than this into a stall was kept from coming by a machine short of processors,
 /// which may have kept the thread from running as well.
 const PROMPT_NS: u64 = 6_000_000;
-/// mprotect, munmap, brk, mremap: they read no file, and asleep in one a thread waits for the lock of its memory map. Who
-/// holds that, a page fault or somebody who reads the process as `ps` does, holds it long only for want of a processor.
+/// mprotect, munmap, brk, mremap: they read no file.
 const MAP_CALLS: [i64; 4] = [10, 11, 12, 25];
 
 impl OpenStall {
@@ -111,7 +110,7 @@ impl OpenStall {
         if evidence.activity != Activity::Running {
             self.asleep_ns += time_ns;
         }
-        if matches!(evidence.activity, Activity::Call { number, .. } if MAP_CALLS.contains(&number)) {
+        if waits_for_a_reader(evidence.activity, || process.threads().map_or(0, |threads| threads.len())) {
             self.map_ns += time_ns;
         }
         if self.files.is_empty() && judgement.class == Class::Cpu && self.bytes_moved.is_some() {
@@ -249,6 +248,12 @@ impl OpenStall {
     }
 }
 
+/// Whether a thread sleeps for the lock of its memory map while somebody outside of the process holds it, who reads it as
+/// `ps` does: the process has no other thread that could. Such a reader is quick unless it lacks a processor.
+fn waits_for_a_reader(activity: Activity, threads: impl FnOnce() -> usize) -> bool {
+    matches!(activity, Activity::Call { number, .. } if MAP_CALLS.contains(&number)) && threads() == 1
+}
+
 /// The innermost frame outside the standard library: the line to change.
 fn call_site(stack: &[Arc<Frame>]) -> Option<&Arc<Frame>> {
     stack.iter().find(|frame| !is_standard_library(&frame.file))
@@ -308,5 +313,15 @@ mod tests {
             "/venv/lib/python3.11/site-packages/requests/api.py"
         );
         assert_eq!(call_site(&stack[..2]), None);
+    }
+
+    #[test]
+    fn only_a_process_of_one_thread_waits_for_its_map_because_of_others() {
+        let asleep = |number| Activity::Call { number, arguments: [0; 6], stack: 0 };
+        assert!(waits_for_a_reader(asleep(11), || 1));
+        assert!(!waits_for_a_reader(asleep(11), || 2), "the other thread may hold the lock");
+        assert!(!waits_for_a_reader(asleep(11), || 0), "nobody knows");
+        assert!(!waits_for_a_reader(asleep(9), || 1), "mmap may read a file");
+        assert!(!waits_for_a_reader(Activity::Running, || 1));
     }
 }

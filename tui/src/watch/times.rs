@@ -36,7 +36,7 @@ pub struct Times {
     pub asleep_ms: f64,
     /// While the hypervisor had taken a processor away, at most.
     pub stolen_ms: f64,
-    /// Waiting for the lock of the memory map, whose holder lacks a processor.
+    /// Waiting for the lock of the memory map while a reader outside of the process held it, for want of a processor.
     pub map_ms: f64,
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_for_the_lock_of_the_memory_map_is_the_machines() {
+    fn a_wait_for_a_reader_of_the_memory_map_is_the_machines() {
         let waiting = Times { duration_ms: 69.0, certain_ms: 68.0, on_cpu_ms: 0.0, asleep_ms: 66.0, ..STALL };
         assert_eq!(waiting.dismissal(20.0, false, TICK_MS), None);
         assert_eq!(
