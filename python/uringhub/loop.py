@@ -7,6 +7,7 @@ loop, so that it does what this Python's documentation says.
 Source: CPython, ``asyncio/base_events.py``, ``selector_events.py``, ``unix_events.py``.
 """
 
+import _socket
 import asyncio
 import contextvars
 import errno
@@ -275,7 +276,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
     # Sockets ----------------------------------------------------------------------------------------------
 
     def _has_own_methods(self, sock):
-        """Whether the class of a socket sends or receives by methods of its own, which then are called."""
+        """Whether a socket sends or receives by methods of its own class, a wrapper's too, which then are called."""
         return _overrides(type(sock))
 
     def _by_its_methods(self, name, sock, argument):
@@ -293,9 +294,11 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
 @functools.lru_cache(maxsize=64)
 def _overrides(cls):
-    base = trsock.socket.socket
-    if cls is base or not issubclass(cls, base):
-        return False
+    # Monkey-patched, the first is Eventlet's green socket, which is no subclass of the second.
+    base = next((base for base in (trsock.socket.socket, _socket.socket) if issubclass(cls, base)), None)
+    if base is None:
+        plain = ("asyncio.trsock", "eventlet.greenio.base")
+        return not any(each.__module__ in plain for each in cls.__mro__)
     names = ("recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
     return any(getattr(cls, name) is not getattr(base, name) for name in names)
 

@@ -212,6 +212,47 @@ def test_methods_of_a_subclass_of_socket_are_called(run):
     run(main())
 
 
+class Wrapper:
+    """What is no socket, but has one and speaks for it, as tracers and encrypting connections do."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+    def recv(self, n):
+        return self.sock.recv(n).upper()
+
+    def send(self, data):
+        return self.sock.send(bytes(data).lower())
+
+
+def test_methods_of_a_wrapper_of_a_socket_are_called(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        for end in (left, right):
+            end.setblocking(False)
+        wrapper = Wrapper(left)
+        receiving = asyncio.create_task(loop.sock_recv(wrapper, 100))
+        await asyncio.sleep(0)
+        right.send(b"one")
+        assert await receiving == b"ONE"
+        await loop.sock_sendall(wrapper, b"Two")
+        assert await loop.sock_recv(right, 100) == b"two"
+        reader, writer = await asyncio.open_connection(sock=wrapper)
+        right.send(b"three")
+        assert await reader.read(100) == b"THREE"
+        writer.write(b"Four")
+        await writer.drain()
+        assert await loop.sock_recv(right, 100) == b"four"
+        writer.close()
+        right.close()
+
+    run(main())
+
+
 def test_methods_of_a_subclass_of_socket_are_called_for_datagrams(run):
     async def main():
         loop = asyncio.get_running_loop()
