@@ -9,8 +9,7 @@ use pyo3::prelude::*;
 #[derive(Debug)]
 pub struct Tally(AtomicU64);
 
-// The GIL orders these accesses against those to the queues of waiters; the order of their own is only a promise to
-// whoever reads this without knowing that.
+// Relaxed: every caller holds the GIL, which orders these accesses against those to the queues of waiters.
 #[pymethods]
 impl Tally {
     #[new]
@@ -20,18 +19,18 @@ impl Tally {
 
     /// One more.
     fn add(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One less; False, and nothing done, if there is none.
     fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |value| value.checked_sub(1)).is_ok()
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| value.checked_sub(1)).is_ok()
     }
 
     /// How many.
     #[getter]
     fn value(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::Relaxed)
     }
 
     fn __bool__(&self) -> bool {

@@ -13,6 +13,7 @@ __version__: str
 class Core:
     """The native half of `uringhub.hub.Hub`: scheduling, waits, and the driver below."""
 
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Core: ...
     greenlet: greenlet
     running: bool
     stopping: bool
@@ -81,6 +82,7 @@ class Loan:
 class LoopCore:
     """The native half of `uringhub.loop.Loop`: scheduling, descriptors, and the driver below."""
 
+    def __new__(cls, *args: Any, **_kwargs: Any) -> LoopCore: ...
     _closed: bool
     _debug: bool
     _stopping: bool
@@ -139,6 +141,7 @@ class LoopCore:
 class Stream:
     """The native half of `uringhub.transports.StreamTransport`."""
 
+    def __new__(cls, core: LoopCore, fd: int) -> Stream: ...
     direct: bool
     @property
     def reading(self) -> bool: ...
@@ -150,6 +153,7 @@ class Stream:
 class Datagrams:
     """The native half of `uringhub.transports.DatagramTransport`."""
 
+    def __new__(cls, core: LoopCore, fd: int, family: int, connected: bool) -> Datagrams: ...
     direct: bool
     def interrupt(self) -> None: ...
     def receive(self, transport: asyncio.DatagramTransport) -> None: ...
@@ -204,3 +208,5 @@ def spawn_n(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> greenlet:
 
 class LazyExitEvent:
     """Makes the event of a GreenThread on first access."""
+
+    def __new__(cls) -> LazyExitEvent: ...

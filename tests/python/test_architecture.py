@@ -143,7 +143,7 @@ def stub_signatures(body: list[ast.stmt], prefix: str = "") -> dict[str, list[st
         elif isinstance(node, ast.ClassDef):
             signatures[node.name] = None
             signatures |= stub_signatures(node.body, f"{node.name}.")
-        elif isinstance(node, ast.FunctionDef) and node.name != "__new__":  # its signature is the class's
+        elif isinstance(node, ast.FunctionDef):
             spec = node.args
             names = [
                 a.arg for a in [*spec.posonlyargs, *spec.args, spec.vararg, *spec.kwonlyargs, spec.kwarg] if a
@@ -170,6 +170,8 @@ def test_stubs_declare_exactly_what_the_extension_module_has():
             if not name.startswith("__"):
                 found[name] = None if isinstance(thing, type) else parameters(thing)
             if isinstance(thing, type):
+                if thing.__new__ is not object.__new__ and thing.__text_signature__:
+                    found[f"{name}.__new__"] = ["cls", *parameters(thing)]
                 members = {n: m for n, m in vars(thing).items() if not n.startswith("__")}
                 found |= {f"{name}.{n}": parameters(m) for n, m in members.items()}
         print(json.dumps(found))

@@ -192,6 +192,16 @@ async def grown(loop, operation, times):
     return growth
 
 
+@pytest.mark.parametrize("left", [object, lambda: bytes(600)], ids=["a block", "bytes of malloc"])
+def test_what_is_left_is_seen(left):
+    kept, growth = [None] * 2000, Growth(500)
+    for part in range(3):
+        with growth:
+            for place in range(part * 500, part * 500 + 500):
+                kept[place] = left()
+    assert growth.is_a_leak(), growth
+
+
 @pytest.mark.parametrize("operation", QUICK, ids=lambda operation: operation.__name__)
 def test_a_thousand_times_leave_nothing(loop, operation):
     growth = loop.run_until_complete(asyncio.wait_for(grown(loop, operation, 1000), 60))
