@@ -257,19 +257,10 @@ unsafe extern "C" fn enter<F: Function>(
             Err(_) => panicked(py),
         }
     };
+    // Not `Python::attach`: at the interpreter's end, when the `finally` blocks of coroutines that never ended run, that
+    // panics, since it takes nobody for attached.
     // SAFETY: CPython calls this with the GIL held, and it is held until the return.
-    unsafe { if F::IS_LIGHT { call(Python::assume_attached()) } else { attached(call) } }
-}
-
-/// Runs `call` for CPython, which holds the GIL for it. At the interpreter's end, when the `finally` blocks of coroutines that
-/// never ended run, pyo3 takes nobody for attached, and `Python::attach` panics.
-///
-/// # Safety
-/// The calling thread holds the GIL until the return.
-#[inline]
-pub unsafe fn attached<R>(call: impl Fn(Python<'_>) -> R) -> R {
-    // SAFETY: the caller's promise.
-    Python::try_attach(&call).unwrap_or_else(|| call(unsafe { Python::assume_attached() }))
+    unsafe { if F::IS_LIGHT { call(Python::assume_attached()) } else { Python::attach_unchecked(call) } }
 }
 
 /// A panic must not cross into C, where it would abort the process.

@@ -348,7 +348,7 @@ unsafe extern "C" fn send(
         sent
     };
     // SAFETY: CPython calls this with the GIL held, and it is held until the return.
-    unsafe { fastcall::attached(step) }
+    unsafe { Python::attach_unchecked(step) }
 }
 
 /// `__next__`, as a slot: CPython 3.12 and later go on by it.
@@ -373,7 +373,7 @@ unsafe extern "C" fn next(operation: *mut ffi::PyObject) -> *mut ffi::PyObject {
         }
     };
     // SAFETY: CPython calls this with the GIL held, and it is held until the return.
-    unsafe { fastcall::attached(step) }
+    unsafe { Python::attach_unchecked(step) }
 }
 
 /// What `send` and `__next__` give back.
