@@ -12,6 +12,8 @@ pub mod turn;
 #[cfg(feature = "python")]
 mod asyncio;
 #[cfg(feature = "python")]
+mod closings;
+#[cfg(feature = "python")]
 mod doctor;
 #[cfg(feature = "python")]
 mod eventlet;

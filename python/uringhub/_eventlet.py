@@ -232,19 +232,9 @@ def _watch_closes():
     that by which a socket gives its number away, and on that by which a green pipe closes.
     """
     for cls in _socket_classes():
-        _hook(cls, "_real_close", lambda socket: _closing(socket.fileno()), _native.closed)
+        _hook(cls, "_real_close", lambda socket: _native.closing(socket.fileno()))
         _hook(cls, "detach", lambda socket: _native.leaving(socket.fileno()))
-    _hook(
-        py3.GreenFileIO,
-        "close",
-        lambda pipe: None if pipe._closed else _closing(pipe._fileno),
-        _native.closed,
-    )
-
-
-def _closing(fd):
-    """Announce a close to this thread's hub; returns the number if the hubs of others are to hear of it afterwards."""
-    return fd if _native.closing(fd) else None
+    _hook(py3.GreenFileIO, "close", lambda pipe: None if pipe._closed else _native.closing(pipe._fileno))
 
 
 def _socket_classes():
@@ -254,23 +244,16 @@ def _socket_classes():
     return classes
 
 
-def _hook(cls, name, before, after=None):
-    """Have ``before`` called before a method of a class, and ``after`` after it, with what ``before`` returns.
-
-    :param after: not called where ``before`` returns None.
-    """
+def _hook(cls, name, before):
+    """Have ``before`` called before a method of a class."""
     original = cls.__dict__.get(name)
     if original is None or hasattr(original, "uringhub"):
         return
 
     @functools.wraps(original)
     def hooked(self, *args, **kwargs):
-        result = before(self)
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            if result is not None:
-                after(result)
+        before(self)
+        return original(self, *args, **kwargs)
 
     hooked.uringhub = True
     setattr(cls, name, hooked)

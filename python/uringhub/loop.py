@@ -55,7 +55,7 @@ class Registrations:
 
 
 def _watch_closes():
-    """Have a loop let go of a socket before it is closed on its thread: what polls a file keeps it open."""
+    """Have the loops let go of a socket before it is closed, by whatever thread: what polls a file keeps it open."""
     socket_class = trsock.socket.socket
     original = socket_class.__dict__.get("_real_close")
     if original is None:
@@ -63,9 +63,7 @@ def _watch_closes():
 
     @functools.wraps(original)
     def _real_close(self, *args, **kwargs):
-        loop = events._get_running_loop()
-        if isinstance(loop, Loop):
-            loop._closing(self.fileno())
+        _native.closing_in_loops(self.fileno())
         return original(self, *args, **kwargs)
 
     socket_class._real_close = _real_close
@@ -80,6 +78,7 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
 
     def __init__(self):
         super().__init__(Registrations(self))
+        self._follow_closes()
 
     # Running ----------------------------------------------------------------------------------------------
 
@@ -176,6 +175,8 @@ class Loop(_native.LoopCore, asyncio.SelectorEventLoop):
         if sslcontext is not None or self._debug:
             return super()._accept_connection(protocol_factory, sock, sslcontext, server, backlog, *limits)
         for _ in range(min(backlog, _ACCEPTED_AT_ONCE)):
+            if sock.fileno() < 0:
+                return None  # The last connection's protocol has closed the server.
             try:
                 connection, peer = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

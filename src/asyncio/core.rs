@@ -3,7 +3,7 @@
 use std::cell::RefMut;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -12,11 +12,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::cell::LoopCell;
+use super::closing::Numbers;
 use super::engine::{Engine, Runnable, Side, Sink, SinkId};
 use super::handle::{self, handles};
 use super::home::{Home, Loan, Place};
 use super::kept::Kept;
 use super::{run, stream};
+use crate::closings::Mailbox;
 use crate::proactor::{DriverKind, Waker};
 use crate::turn::{TimerKey, now_ns};
 
@@ -32,6 +34,10 @@ pub struct LoopCore {
     debug: AtomicBool,
     stopping: AtomicBool,
     pub(super) parked: AtomicBool,
+    /// Of the loop's own engine.
+    pub(super) numbers: Option<Arc<Numbers>>,
+    /// What other threads have closed.
+    pub(super) closings: Mailbox,
     /// Made with the first large receive.
     scratch: Mutex<Vec<u8>>,
     /// `{"loop": self}`, what every future is made with; nobody changes it.
@@ -159,15 +165,15 @@ impl LoopCore {
     #[pyo3(signature = (*args, **_kwargs))]
     fn new(py: Python<'_>, args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let loan = args.get_item(0).ok().and_then(|loan| loan.cast_into::<Loan>().ok());
-        let (engine, waker) = match loan.and_then(|loan| loan.get().take()) {
+        let (engine, waker, numbers) = match loan.and_then(|loan| loan.get().take()) {
             Some(host) => {
                 let waker = host.waker();
-                (Home::Lent(host), waker)
+                (Home::Lent(host), waker, None)
             }
             None => {
-                let proactor = super::config::open_proactor(py)?;
-                let waker = proactor.waker();
-                (Home::Own(LoopCell::new(Some(Engine::new(proactor)))), waker)
+                let engine = Engine::new(super::config::open_proactor(py)?);
+                let (waker, numbers) = (engine.proactor.waker(), engine.numbers.clone());
+                (Home::Own(LoopCell::new(Some(engine))), waker, Some(numbers))
             }
         };
         Ok(Self {
@@ -179,6 +185,8 @@ impl LoopCore {
             debug: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             parked: AtomicBool::new(false),
+            numbers,
+            closings: Mailbox::default(),
             scratch: Mutex::default(),
             named_loop: Kept::default(),
             call_soon: Kept::default(),
@@ -444,20 +452,18 @@ impl LoopCore {
         run::turn(slf).map(drop)
     }
 
-    /// A socket's number is about to be closed by this loop's thread.
-    fn _closing(&self, fd: i32) {
-        self.with_engine(|engine| engine.closing(fd));
+    /// From now on the loop is told of sockets that are about to be closed.
+    fn _follow_closes(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::follow_closes(slf)
     }
 
     /// Gives everything up: handles, operations, the driver.
     fn _close(&self) {
-        let engine = self.engine.get().and_then(|place| place.take());
         // Dropping references runs code, and the driver waits for its cancelled operations.
-        if let Some(mut engine) = engine {
-            drop(engine.turn.drain());
-            let sinks: Vec<Sink> = engine.sinks.drain().map(|(_, sink)| sink).collect();
+        if let Some(mut engine) = self.engine.get().and_then(|place| place.take()) {
+            let held = engine.retire();
             drop(engine);
-            drop(sinks);
+            drop(held);
         }
         let inbox = std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         drop((inbox, self.named_loop.take(), self.call_soon.take()));

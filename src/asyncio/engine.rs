@@ -4,13 +4,16 @@
 //! the `graveyard` for the caller to empty when the engine is not borrowed.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use slotmap::SlotMap;
 
+use super::closing::Numbers;
 use super::sock::Wait;
 use super::stream::Receiver;
+use crate::closings::Moment;
 use crate::proactor::{Completion, Errno, Interest, Op, OpId, Payload, Proactor};
 pub use crate::runnable::{Runnable, SinkId};
 use crate::turn::Turn;
@@ -58,6 +61,8 @@ pub struct Watch {
     pub op: Option<OpId>,
     /// The descriptor itself, if it is the loop's own: it is closed with the watch.
     pub own: Option<OwnedFd>,
+    /// When it began.
+    pub begun: Moment,
     /// The descriptor was closed under it: its number may be another's, which must not call it.
     pub is_closed: bool,
 }
@@ -94,6 +99,8 @@ pub struct Engine {
     /// Whom completions are for.
     pub sinks: SlotMap<SinkId, Sink>,
     descriptors: Vec<Descriptor>,
+    /// Those that there may be operations on.
+    pub numbers: Arc<Numbers>,
     completions: Vec<Completion>,
     /// References to be dropped when the engine is not borrowed.
     pub graveyard: Vec<Sink>,
@@ -107,6 +114,7 @@ impl Engine {
             proactor,
             sinks: SlotMap::with_key(),
             descriptors: Vec::new(),
+            numbers: Arc::default(),
             completions: Vec::new(),
             graveyard: Vec::new(),
         }
@@ -178,32 +186,6 @@ impl Engine {
         self.proactor.submit(Op::Poll { fd, interest: side.interest() }, id.token())
     }
 
-    /// The number is about to be closed: nothing here keeps its file open, or the peer would not hear of it. What watches or
-    /// waits stays, and hears nothing more, as in an epoll set.
-    pub fn closing(&mut self, fd: RawFd) {
-        let Some(known) = self.known(fd).copied() else { return };
-        for id in known.reader.into_iter().chain(known.writer) {
-            // A transport ends its receiver before it closes its socket.
-            if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
-                watch.is_closed = true;
-                if let Some(op) = watch.op.take() {
-                    drop(self.proactor.settle(op));
-                }
-            }
-        }
-        if known.waits > 0 {
-            let is_on = |sink: &Sink| matches!(sink, Sink::Wait(wait) if wait.fd == fd);
-            let ids: Vec<SinkId> =
-                self.sinks.iter().filter(|(_, sink)| is_on(sink)).map(|(id, _)| id).collect();
-            for id in ids {
-                let Some(Sink::Wait(wait)) = self.sinks.get_mut(id) else { continue };
-                if let Some(op) = wait.op.take() {
-                    drop(self.proactor.settle(op));
-                }
-            }
-        }
-    }
-
     /// Ends a sink; its operation, if one is in flight, completes unheard.
     pub fn end(&mut self, id: SinkId) {
         let Some(sink) = self.sinks.remove(id) else { return };
@@ -268,7 +250,7 @@ impl Engine {
                 Some(Sink::Watch(watch)) if watch.op.is_none() && !watch.is_closed => {
                     Some((watch.fd, watch.side))
                 }
-                Some(Sink::Wait(wait)) if wait.op.is_none() => Some((wait.fd, wait.side)),
+                Some(Sink::Wait(wait)) if wait.op.is_none() && !wait.is_closed => Some((wait.fd, wait.side)),
                 Some(Sink::Receiver(_)) => {
                     self.resume(id);
                     None
@@ -308,6 +290,7 @@ impl Engine {
                 Sink::Wait(wait) => {
                     visit.call(&wait.future)?;
                     visit.call(&wait.socket)?;
+                    wait.traverse(visit)?;
                 }
                 Sink::Receiver(receiver) => {
                     visit.call(&receiver.transport)?;

@@ -66,6 +66,11 @@ impl Home {
         }
     }
 
+    /// Whether the engine is a host's.
+    pub fn is_lent(&self) -> bool {
+        matches!(self, Self::Lent(_))
+    }
+
     /// Makes the calling thread the only user until `exit`; a lent engine has its thread already.
     pub fn enter(&self) {
         if let Self::Own(cell) = self {

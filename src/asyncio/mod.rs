@@ -1,7 +1,8 @@
 //! The asyncio face: a loop whose handles, timers and sockets run on the turn and the proactor.
 //!
 //! `core` is the native base of `uringhub.loop.Loop`, `engine` what it knows, `run` its turns, `handle` the
-//! objects of `call_soon` and `call_at`, `watch` readers and writers, `child` how processes end, `stream` and `transport` what a
+//! objects of `call_soon` and `call_at`, `watch` readers and writers, `closing` what becomes of them when a file
+//! is closed, `child` how processes end, `stream` and `transport` what a
 //! socket transport receives and sends, `reader` what it feeds to a StreamReader and `read` how that is read, `datagram`
 //! the same for datagrams, `sock` the `loop.sock_*` operations, `operation` what they and `read` return.
 //! `slots`, `method`, `context`, `cell` and `bytes` are the unsafe boundary.
@@ -15,6 +16,7 @@ mod buffered;
 mod bytes;
 mod cell;
 mod child;
+mod closing;
 mod config;
 mod context;
 mod core;
@@ -38,6 +40,7 @@ mod stream;
 mod transport;
 mod watch;
 
+pub use closing::closing_in_loops;
 pub use context::{copy_current, set_swap};
 pub use core::LoopCore;
 pub use engine::Engine;
@@ -57,6 +60,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(operation::set_operation_class, module)?)?;
     module.add_function(wrap_pyfunction!(transport::set_stream_class, module)?)?;
     module.add_function(wrap_pyfunction!(reader::set_reader_classes, module)?)?;
+    module.add_function(wrap_pyfunction!(closing::closing_in_loops, module)?)?;
     module.add_function(wrap_pyfunction!(reader::adopted, module)?)?;
     module.add_function(wrap_pyfunction!(datagram::set_datagram_class, module)?)?;
     Ok(())

@@ -32,6 +32,11 @@ impl LoopCore {
         self.engine.exit();
     }
 
+    /// Whether the calling thread, if it may touch the engine, may also end its operations.
+    pub fn can_settle(&self) -> bool {
+        self.engine.was_mine() || !self.engine.had_owner() || self.parked.load(Ordering::Relaxed)
+    }
+
     /// The calling thread runs the loop from now on.
     pub fn enter(&self, py: Python<'_>) -> PyResult<()> {
         let moved = !self.engine.was_mine() && self.engine.had_owner();

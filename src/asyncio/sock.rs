@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,6 +19,7 @@ use super::core::LoopCore;
 use super::engine::{Side, Sink, SinkId};
 use super::operation::{About, Begun};
 use super::{bytes, operation};
+use crate::closings::Moment;
 use crate::export::Export;
 use crate::fastcall::{self, Arguments, Function};
 use crate::proactor::OpId;
@@ -47,7 +49,21 @@ pub struct Wait {
     pub fd: RawFd,
     /// Its half.
     pub side: Side,
+    /// When it began.
+    pub begun: Moment,
+    /// The descriptor was closed under it.
+    pub is_closed: bool,
     action: Option<Action>,
+}
+
+impl Wait {
+    /// Shows the garbage collector what it receives into.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.action {
+            Some(Action::RecvInto(target)) => visit.call(target),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One try: the value, or None if it would block.
@@ -72,8 +88,8 @@ fn attempt(core: &Bound<'_, LoopCore>, fd: RawFd, action: &mut Action) -> PyResu
         }
         Action::SendAll(source, offset) => {
             let sent = source.read(py, |data| -> std::io::Result<usize> {
-                let rest = &data[(*offset).min(data.len())..];
-                if rest.is_empty() { Ok(0) } else { bytes::send_now(fd, rest) }
+                // Of no bytes, too: as a datagram they are one.
+                bytes::send_now(fd, &data[(*offset).min(data.len())..])
             });
             match sent {
                 Ok(sent) => {
@@ -114,7 +130,11 @@ fn receive<'py>(
 /// Remembers that a receive took all there was. A wrong memory (the number means another socket now) costs
 /// one turn, no byte.
 fn note(core: &Bound<'_, LoopCore>, fd: RawFd, drained: bool) {
-    core.get().with_engine(|engine| engine.descriptor(fd).drained = drained);
+    core.get().with_engine(|engine| {
+        engine.descriptor(fd).drained = drained;
+        // A close makes it forget.
+        engine.numbers.add(fd);
+    });
 }
 
 static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -183,11 +203,21 @@ pub fn begin<'py>(about: &About<'py>) -> PyResult<Begun<'py>> {
     }
     let future = super::future::create_future(core)?;
     let socket = about.subject.clone().unbind();
-    let wait = Wait { future: future.clone().unbind(), op: None, socket, fd, side, action: Some(action) };
+    let wait = Wait {
+        future: future.clone().unbind(),
+        op: None,
+        socket,
+        fd,
+        side,
+        begun: Moment::now(),
+        is_closed: false,
+        action: Some(action),
+    };
     let id = {
         let mut engine = core.get().engine_mut()?;
         let id = engine.sinks.insert(Sink::Wait(Box::new(wait)));
         engine.descriptor(fd).waits += 1;
+        engine.numbers.add(fd);
         let op = engine.poll(id, fd, side);
         if let Some(Sink::Wait(wait)) = engine.sinks.get_mut(id) {
             wait.op = Some(op);

@@ -11,6 +11,7 @@ use super::bytes;
 use super::core::LoopCore;
 use super::engine::{Engine, Side, Sink, SinkId, Watch};
 use super::handle::handles;
+use crate::closings::Moment;
 
 /// A watch's handle and file object, to be dropped where the engine is not borrowed.
 pub type Watched = (Py<PyAny>, Option<Py<PyAny>>);
@@ -34,13 +35,15 @@ impl Engine {
                 _ => {}
             }
         }
-        let watch = Watch { fd, side, handle, file, op: None, own: None, is_closed: false };
+        let begun = Moment::now();
+        let watch = Watch { fd, side, handle, file, op: None, own: None, begun, is_closed: false };
         let id = self.sinks.insert(Sink::Watch(watch));
         let op = self.poll(id, fd, side);
         if let Some(Sink::Watch(watch)) = self.sinks.get_mut(id) {
             watch.op = Some(op);
         }
         *self.descriptor(fd).side(side) = Some(id);
+        self.numbers.add(fd);
         replaced
     }
 
@@ -58,6 +61,7 @@ impl Engine {
             file: None,
             op: None,
             own: Some(own),
+            begun: Moment::now(),
             is_closed: false,
         }));
         self.rearm(id);

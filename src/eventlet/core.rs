@@ -8,13 +8,13 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::closings::Closings;
+use super::closings::{Closings, Moment};
 use super::runner::{self, Runners};
 use super::state::{Descriptor, Outcome, Runnable, Side, State, Waiter};
 use super::thread_bound::ThreadBound;
 use super::timer::Timer;
 use super::unlock::Relay;
-use super::{greenlet, host, run, sys, wait};
+use super::{greenlet, host, run, wait};
 use crate::asyncio::{Loan, LoopCore};
 use crate::proactor::Waker;
 use crate::turn::now_ns;
@@ -121,9 +121,8 @@ impl Core {
 
     /// Moves what other threads scheduled into the turn, and ends the waits on what they closed.
     pub fn empty_inbox(slf: &Bound<'_, Self>) {
-        // A number that is open again is another file's, for which eventlet has called `notify_opened`.
-        for fd in slf.get().closings.take().into_iter().filter(|&fd| !sys::is_open(fd)) {
-            slf.get().closing(fd);
+        for closing in slf.get().closings.take() {
+            slf.get().with_state(|state| state.closing_elsewhere(closing));
         }
         // Acquire pairs with the Release in `schedule`; a timer that comes later also wakes the wait.
         if slf.get().has_inbox.load(Ordering::Acquire) {
@@ -403,6 +402,7 @@ impl Core {
             pending: None,
             timer: None,
             outcome: None,
+            begun: Moment::now(),
         };
         let id = local.state.waiters.insert(waiter);
         local.state.descriptor(fd).listeners.push(id);

@@ -16,6 +16,7 @@ use super::core::Core;
 use super::state::{Outcome, Runnable, Side, State};
 use super::wait::{Request, Waiting};
 use super::{closings, current, hooks, sys, wait};
+use crate::asyncio::closing_in_loops;
 use crate::fastcall::{Arguments, Function};
 use crate::raised::{Raised, raise};
 
@@ -242,22 +243,21 @@ pub fn start(
     Ok(())
 }
 
-/// Called with the number of a socket that is about to be closed; true if `closed` is to be called when it is.
+/// Called with the number of a socket that is about to be closed.
 #[pyfunction]
-pub fn closing(py: Python<'_>, fd: RawFd) -> bool {
-    let Some(core) = current::get(py) else { return closings::concern_others(None) };
+pub fn closing(py: Python<'_>, fd: RawFd) {
+    if fd < 0 {
+        return;
+    }
+    closing_in_loops(py, fd);
+    let Some(core) = current::get(py) else { return closings::announce(fd, None) };
     let core = core.get();
     // What this thread's hub has worked on is not another's.
     let is_own = core.with_state(|state| state.known(fd).is_some_and(|known| known.is_used())) == Some(true);
     core.closing(fd);
-    !is_own && closings::concern_others(Some(core.closings()))
-}
-
-/// Called with the number of a socket that has been closed.
-#[pyfunction]
-pub fn closed(py: Python<'_>, fd: RawFd) {
-    let core = current::get(py);
-    closings::announce(fd, core.as_ref().map(|core| core.get().closings()));
+    if !is_own {
+        closings::announce(fd, Some(core.closings()));
+    }
 }
 
 /// Called with the number of a socket whose object gives it away: another may go on with the file, and with what a

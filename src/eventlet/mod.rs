@@ -56,7 +56,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(green::fileno, module)?)?;
     module.add_function(wrap_pyfunction!(green::start, module)?)?;
     module.add_function(wrap_pyfunction!(green::closing, module)?)?;
-    module.add_function(wrap_pyfunction!(green::closed, module)?)?;
     module.add_function(wrap_pyfunction!(green::leaving, module)?)?;
     module.add_function(wrap_pyfunction!(green::wrapped, module)?)?;
     module.add_function(wrap_pyfunction!(green::reopened, module)?)?;

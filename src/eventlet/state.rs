@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 use slotmap::SlotMap;
 
+use super::closings::{Closing, Moment};
 use super::leftovers::Leftovers;
 use crate::asyncio::Engine;
 use crate::proactor::{Completion, Interest, Op, OpId, Payload, Proactor};
@@ -71,6 +72,8 @@ pub struct Waiter {
     pub pending: Option<Box<Op>>,
     pub timer: Option<TimerKey>,
     pub outcome: Option<Outcome>,
+    /// When it began.
+    pub begun: Moment,
 }
 
 /// One half of a descriptor: who holds it, and who queues behind.
@@ -105,7 +108,22 @@ pub struct Descriptor {
     pub generation: u32,
 }
 
+impl Half {
+    fn waits(&self) -> impl Iterator<Item = WaiterId> {
+        self.active.into_iter().chain(self.queue.iter().copied())
+    }
+
+    fn remove(&mut self, id: WaiterId) {
+        self.active = self.active.filter(|active| *active != id);
+        self.queue.retain(|other| *other != id);
+    }
+}
+
 impl Descriptor {
+    fn waits(&self) -> impl Iterator<Item = WaiterId> {
+        self.read.waits().chain(self.write.waits()).chain(self.listeners.iter().copied())
+    }
+
     /// Whether neither a green thread nor a listener is on this side.
     #[inline]
     pub fn is_free(&mut self, side: Side) -> bool {
@@ -350,26 +368,61 @@ impl State {
             }
             let listeners = std::mem::take(&mut descriptor.listeners);
             for id in waiters {
-                // Whatever the wait still gets belongs to the file that was here.
-                if let Some(waiter) = self.waiters.get_mut(id) {
-                    waiter.place = None;
-                }
-                let had_outcome = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
-                self.settle(id);
-                let won = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
-                if !had_outcome {
-                    if won {
-                        self.engine.turn.push(Runnable::Resume(id));
-                    } else {
-                        self.wake(id, outcome());
-                    }
-                }
+                self.end_wait(id, outcome());
             }
             for id in listeners {
                 self.settle(id);
             }
         }
         self.engine.proactor.forget_fd(fd);
+    }
+
+    fn end_wait(&mut self, id: WaiterId, outcome: Outcome) {
+        // Whatever the wait still gets belongs to the file that was here.
+        if let Some(waiter) = self.waiters.get_mut(id) {
+            waiter.place = None;
+        }
+        let had_outcome = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
+        self.settle(id);
+        let won = self.waiters.get(id).is_some_and(|waiter| waiter.outcome.is_some());
+        if !had_outcome {
+            if won {
+                self.engine.turn.push(Runnable::Resume(id));
+            } else {
+                self.wake(id, outcome);
+            }
+        }
+    }
+
+    /// Another thread closes the number, which may name another file by now: the waits that began before it end.
+    pub fn closing_elsewhere(&mut self, closing: Closing) {
+        let fd = closing.fd;
+        self.engine.closing_elsewhere(closing);
+        let Some(descriptor) = self.descriptors.get(fd as usize) else { return };
+        let is_meant = |id: &WaiterId| self.waiters.get(*id).is_none_or(|waiter| closing.ends(waiter.begun));
+        let ended: Vec<WaiterId> = descriptor.waits().filter(is_meant).collect();
+        if ended.len() == descriptor.waits().count() {
+            self.end_waits(fd, || Outcome::Closed);
+            self.leftovers.closing(fd);
+            return;
+        }
+        for id in ended {
+            let is_listener = self.waiters.get(id).is_some_and(|waiter| waiter.is_listener);
+            let descriptor = self.descriptor(fd);
+            descriptor.listeners.retain(|other| *other != id);
+            descriptor.read.remove(id);
+            descriptor.write.remove(id);
+            if is_listener {
+                self.settle(id);
+            } else {
+                self.end_wait(id, Outcome::Closed);
+            }
+        }
+        for side in [Side::Read, Side::Write] {
+            if self.descriptor(fd).half(side).active.is_none() {
+                self.promote(fd, side);
+            }
+        }
     }
 
     /// Ends everything, because the thread does: what is handed out may run code when it is dropped.

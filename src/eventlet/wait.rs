@@ -13,6 +13,7 @@ use std::os::fd::RawFd;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::prelude::*;
 
+use super::closings::Moment;
 use super::core::{Core, deadline_ns};
 use super::held::Held;
 use super::state::{Outcome, Runnable, Side, State, Waiter, WaiterId};
@@ -258,7 +259,17 @@ pub fn can_go_straight_to(core: &Bound<'_, Core>, green: &Bound<'_, PyAny>) -> P
 /// A wait for nothing but to be woken.
 pub fn plain(who: &Bound<'_, PyAny>) -> Waiter {
     let who = who.clone().unbind();
-    Waiter { who, is_listener: false, place: None, op: None, pending: None, timer: None, outcome: None }
+    let begun = Moment::now();
+    Waiter {
+        who,
+        is_listener: false,
+        place: None,
+        op: None,
+        pending: None,
+        timer: None,
+        outcome: None,
+        begun,
+    }
 }
 
 /// Has the calling green thread woken after `seconds`; to sleep is the caller's next step. None if there is
