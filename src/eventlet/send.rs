@@ -29,7 +29,9 @@ impl<'py> Socket<'_, 'py> {
                 Step::Eventlet => return Err(self.refusal()?),
             };
             waiting.park(self.core).map_err(|raised| raised.fetch(self.green.py()))?;
-            sent += self.sendall_done(waiting)?;
+            let count = self.sendall_done(waiting)?;
+            // Of anything else than bytes only the room for it was waited for.
+            sent += if data.is_instance_of::<PyBytes>() { count } else { 0 };
         }
     }
 
@@ -65,12 +67,16 @@ impl<'py> Socket<'_, 'py> {
         if *sent >= len {
             return Ok(Step::Done(()));
         }
+        let Ok(bytes) = data.cast::<PyBytes>() else {
+            // A buffer lent to the kernel could not be resized while this waits.
+            return self.wait(Side::Write, Request::Poll);
+        };
         // The ring gives up at once what must not wait.
         let flags = flags & !libc::MSG_DONTWAIT;
-        self.wait(Side::Write, Request::Send(Held::new(data)?, *sent, flags))
+        self.wait(Side::Write, Request::Send(Held::new(bytes)?, *sent, flags))
     }
 
-    /// How many more bytes a wait has sent; fewer than all of them if its timeout came half-way, and then
+    /// How many more bytes a wait for a send has sent; fewer than all of them if its timeout came half-way, and then
     /// the rest has a timeout of its own, as each of eventlet's sends has.
     #[inline(never)]
     fn sendall_done(&self, waiting: Waiting<'py>) -> PyResult<usize> {

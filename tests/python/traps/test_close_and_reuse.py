@@ -425,3 +425,26 @@ def test_thread_that_ends_with_operations_in_flight_leaves_the_others_alone():
     client.sendall(b"still here")
     with eventlet.Timeout(5):
         assert mine.wait() == b"still here"
+
+
+@in_own_process()
+def test_buffer_that_is_being_sent_can_be_resized_while_that_waits():
+    import eventlet
+    from traps.wire import let_block, tcp_pair
+
+    size = 8_000_000
+    data = bytearray(b"0123456789abcdef" * (size // 16))
+    for make in (lambda: data, lambda: memoryview(bytes(data))):
+        client, server = tcp_pair()
+        sender = eventlet.spawn(client.sendall, make())
+        let_block()
+        data += b"!"
+        del data[size:]
+        got = bytearray()
+        with eventlet.Timeout(20):
+            while len(got) < size:
+                got += server.recv(1 << 20)
+            sender.wait()
+        assert got == data
+        client.close()
+        server.close()
