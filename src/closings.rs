@@ -61,13 +61,16 @@ impl Mailbox {
         self.has_some.store(true, Ordering::Release);
     }
 
-    /// What came since the last call.
+    /// Whether any came since the last call of `take`.
     #[inline]
-    pub fn take(&self) -> Vec<Closing> {
+    pub fn has_some(&self) -> bool {
         // Acquire pairs with the Release in `put`.
-        if !self.has_some.load(Ordering::Acquire) {
-            return Vec::new();
-        }
+        self.has_some.load(Ordering::Acquire)
+    }
+
+    /// What came since the last call.
+    #[cold]
+    pub fn take(&self) -> Vec<Closing> {
         self.has_some.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.lock())
     }

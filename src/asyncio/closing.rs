@@ -133,6 +133,7 @@ impl LoopCore {
     }
 
     /// Ends the operations on what other threads have closed.
+    #[cold]
     pub fn take_closings(&self) {
         for closing in self.closings.take() {
             self.with_engine(|engine| engine.closing_elsewhere(closing));

@@ -15,7 +15,9 @@ impl LoopCore {
     /// Moves what other threads scheduled into the turn.
     #[inline]
     pub fn empty_inbox(&self) {
-        self.take_closings();
+        if self.closings.has_some() {
+            self.take_closings();
+        }
         // Acquire pairs with the Release in `post`; a handle that comes later also wakes the wait.
         if self.has_inbox.load(Ordering::Acquire) {
             self.with_engine(|engine| self.empty_inbox_into(engine));

@@ -43,10 +43,10 @@ impl Closings {
         }
     }
 
-    /// What came since the last call.
+    /// Those that the hub has not been told of.
     #[inline]
-    pub fn take(&self) -> Vec<Closing> {
-        self.mailbox.take()
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 }
 

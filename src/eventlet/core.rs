@@ -121,8 +121,11 @@ impl Core {
 
     /// Moves what other threads scheduled into the turn, and ends the waits on what they closed.
     pub fn empty_inbox(slf: &Bound<'_, Self>) {
-        for closing in slf.get().closings.take() {
-            slf.get().with_state(|state| state.closing_elsewhere(closing));
+        let closings = slf.get().closings.mailbox();
+        if closings.has_some() {
+            slf.get().with_state(|state| {
+                closings.take().into_iter().for_each(|closing| state.closing_elsewhere(closing));
+            });
         }
         // Acquire pairs with the Release in `schedule`; a timer that comes later also wakes the wait.
         if slf.get().has_inbox.load(Ordering::Acquire) {
