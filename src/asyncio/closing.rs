@@ -42,7 +42,7 @@ impl Numbers {
         Some((self.0.get(index / 64)?, 1 << (index % 64)))
     }
 
-    /// Only for the loop's thread. Relaxed: like everybody else it holds the GIL.
+    /// Relaxed, like all the others: the caller holds the GIL.
     #[inline]
     pub fn add(&self, fd: RawFd) {
         if let Some((word, bit)) = self.place(fd) {
@@ -50,7 +50,6 @@ impl Numbers {
         }
     }
 
-    /// Only for the loop's thread.
     fn remove(&self, fd: RawFd) {
         if let Some((word, bit)) = self.place(fd) {
             word.store(word.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
@@ -67,7 +66,6 @@ impl Engine {
     /// waits stays, and hears nothing more, as in an epoll set.
     pub fn closing(&mut self, fd: RawFd) {
         self.end_operations(fd, |_| true);
-        self.numbers.remove(fd);
     }
 
     /// The same, if another thread closes it, which may have opened another file under the number by now.
@@ -121,11 +119,13 @@ impl LoopCore {
 
     /// A number is about to be closed, by the thread that calls.
     fn closing(&self, fd: RawFd) {
-        if self.is_closed() || !self.numbers.as_ref().is_some_and(|numbers| numbers.may_have(fd)) {
-            return;
-        }
+        let Some(numbers) = self.numbers.as_ref().filter(|numbers| numbers.may_have(fd)) else { return };
+        // Said once of what is there now, also to a loop that never runs again.
+        numbers.remove(fd);
+        // A forked child closes what its parent's loop goes on with, and has nothing in flight itself.
+        let end = |engine: &mut Engine| (!engine.proactor.is_inherited()).then(|| engine.closing(fd));
         // Of a loop that stands still, what this thread's ring has can be ended here, too.
-        if self.can_settle() && self.with_engine(|engine| engine.closing(fd)).is_some() {
+        if self.is_closed() || self.can_settle() && self.with_engine(end).is_some() {
             return;
         }
         self.closings.put(Closing::now(fd));

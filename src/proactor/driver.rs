@@ -301,6 +301,11 @@ impl Proactor {
         }
     }
 
+    /// Whether it is a parent's, whose operations nobody has submitted in this process.
+    pub fn is_inherited(&self) -> bool {
+        self.fork_generation != fork::generation()
+    }
+
     /// The number was closed, or opened anew, behind the driver's back: forgets what is cached about it.
     /// Operations on the old file are left alone.
     pub fn forget_fd(&mut self, fd: RawFd) {

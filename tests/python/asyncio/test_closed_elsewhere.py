@@ -144,6 +144,33 @@ def test_socket_closed_on_another_thread_while_its_loop_stands_still_ends_when_t
         loop.run_until_complete(asyncio.wait_for(read_to_the_end(loop, theirs), 2))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forked_child_that_closes_its_parent_s_sockets_makes_no_driver(our_loop):
+    with contextlib.closing(our_loop()) as loop:
+        # More than a loop that stops takes back from the kernel.
+        pairs = [pair() for _ in range(8)]
+        called = loop.create_future()
+
+        async def watch():
+            for ours, _ in pairs:
+                loop.add_reader(ours, lambda: called.done() or called.set_result(True))
+            await asyncio.sleep(0.02)
+
+        loop.run_until_complete(watch())
+        child = os.fork()
+        if child == 0:
+            before = len(os.listdir("/proc/self/fd"))
+            for ours, _ in pairs:
+                ours.close()
+            os._exit(len(os.listdir("/proc/self/fd")) - before + len(pairs))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        pairs[-1][1].send(b"x")
+        assert loop.run_until_complete(asyncio.wait_for(called, 2))
+        for ours, _ in pairs:
+            loop.remove_reader(ours)
+
+
 def test_loop_that_nobody_closed_any_more_is_told_of_nothing(our_loop):
     loop = our_loop()
     ours, theirs = pair()
