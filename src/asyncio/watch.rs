@@ -22,13 +22,17 @@ impl Engine {
         let mut replaced = None;
         if let Some(id) = *self.descriptor(fd).side(side) {
             match self.sinks.get_mut(id) {
-                // The armed poll serves the new callback as well as the old one.
-                Some(Sink::Watch(watch)) if watch.op.is_some() => {
+                // The armed poll serves the new callback as well as the old one, unless it may be of a file that
+                // another thread has closed since.
+                Some(Sink::Watch(watch)) if watch.op.is_some() && watch.begun == Moment::now() => {
                     return Some((std::mem::replace(&mut watch.handle, handle), file));
                 }
                 // Its completion is queued or its callback is running: that belongs to the old handle.
                 Some(Sink::Watch(_)) => {
                     if let Some(Sink::Watch(watch)) = self.sinks.remove(id) {
+                        if let Some(op) = watch.op {
+                            self.proactor.cancel(op);
+                        }
                         replaced = Some((watch.handle, watch.file));
                     }
                 }

@@ -114,6 +114,35 @@ def test_number_that_is_open_again_is_the_next_one_s(our_loop, way):
         loop.run_until_complete(asyncio.wait_for(main(), 10))
 
 
+def test_watch_of_a_number_that_is_open_again_is_of_the_next_file(our_loop):
+    """Asked for before the loop has heard of the close: the poll that is armed is still the old file's."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        number = ours.fileno()
+        watch_reading(loop, ours)
+        await asyncio.sleep(0.02)
+        opened = []
+
+        def replace():
+            ours.close()
+            near, far = pair()
+            opened.extend([under(number, near), far])
+
+        on_another_thread(replace)
+        new, new_peer = opened
+        called = loop.create_future()
+        loop.add_reader(new, lambda: called.done() or called.set_result(True))
+        await asyncio.wait_for(read_to_the_end(loop, theirs), 2)
+        new_peer.send(b"for the new")
+        assert await asyncio.wait_for(called, 2)
+        loop.remove_reader(new)
+
+    with contextlib.closing(our_loop()) as loop:
+        loop.run_until_complete(asyncio.wait_for(main(), 10))
+
+
 def test_socket_closed_while_its_loop_stands_still_ends_for_its_peer(loop):
     pairs = [pair() for _ in range(20)]
 
