@@ -71,8 +71,10 @@ def test_socket_closed_on_another_thread_ends_for_its_peer(run, way):
         ours, theirs = pair()
         way(loop, ours)
         await asyncio.sleep(0.02)
-        await loop.run_in_executor(None, ours.close)
+        closer = threading.Timer(0.02, ours.close)
+        closer.start()
         await asyncio.wait_for(read_to_the_end(loop, theirs), 2)
+        closer.join()
         for task in getattr(loop, "tasks", []):
             task.cancel()
 
